@@ -1,0 +1,1 @@
+"""ZooKeeper sessions told truly and brought back, over kazoo."""

@@ -1,0 +1,301 @@
+"""Every error that this package raises, in one tree.
+
+::
+
+    CoordinatorError
+    ├── ConfigurationError (ValueError)    wrong before anything was sent
+    │   ├── InvalidPathError               a path that ZooKeeper would refuse
+    │   ├── DataTooLargeError              a request over ZooKeeper's limit of 1 MiB
+    │   ├── DuplicateEphemeralError        this coordinator already holds that path
+    │   └── MissingExtraError              an optional part that is not installed
+    ├── ClosedError                        the coordinator, view or stream was closed
+    ├── StartError                         no session within ``start_timeout``
+    │   └── MissingChrootError             a session, but its chroot does not exist
+    ├── AuthFailedError                    the server refused the credentials; final
+    ├── OperationTimeoutError (TimeoutError)  the deadline of a call passed
+    ├── ConnectionLossError                the link broke while the answer was awaited
+    ├── SessionExpiredError                the session that had to do it is gone
+    ├── PayloadError (ValueError)          the data of a znode does not fit the model
+    ├── TransactionFailedError             nothing was applied; names the operation
+    ├── EphemeralConflictError             another session owns that ephemeral
+    └── ZnodeError                         the server answered: no
+        ├── NoNodeError
+        ├── NodeExistsError
+        ├── BadVersionError
+        ├── NotEmptyError
+        ├── NoAuthError
+        ├── InvalidACLError
+        ├── NoChildrenForEphemeralsError
+        ├── ReadOnlyError                  a write on a read-only session
+        ├── QuotaExceededError
+        └── ServerError                    any other code of the server
+
+``retryable``: the same call may succeed later without being changed. ``ambiguous``: the
+call may or may not have been carried out. All of them can be pickled. Errors of kazoo
+never leave this package; they are chained as ``__cause__``.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "AuthFailedError",
+    "BadVersionError",
+    "ClosedError",
+    "ConfigurationError",
+    "ConnectionLossError",
+    "CoordinatorError",
+    "DataTooLargeError",
+    "DuplicateEphemeralError",
+    "EphemeralConflictError",
+    "InvalidACLError",
+    "InvalidPathError",
+    "MissingChrootError",
+    "MissingExtraError",
+    "NoAuthError",
+    "NoChildrenForEphemeralsError",
+    "NoNodeError",
+    "NodeExistsError",
+    "NotEmptyError",
+    "OperationTimeoutError",
+    "PayloadError",
+    "QuotaExceededError",
+    "ReadOnlyError",
+    "ServerError",
+    "SessionExpiredError",
+    "StartError",
+    "TransactionFailedError",
+    "ZnodeError",
+]
+
+
+class CoordinatorError(Exception):
+    """The base of every error that this package raises."""
+
+    __module__ = "coordinator"
+    retryable: bool = False
+    ambiguous: bool = False
+
+    def __init_subclass__(cls) -> None:
+        cls.__module__ = "coordinator"  # tracebacks show the public name
+
+
+class ConfigurationError(CoordinatorError, ValueError):
+    """Something given by the caller is wrong; nothing was sent."""
+
+
+class InvalidPathError(ConfigurationError):
+    """A znode path that ZooKeeper would refuse."""
+
+
+class DataTooLargeError(ConfigurationError):
+    """A request above the 1 MiB that a server accepts by default (jute.maxbuffer).
+
+    The server would drop the connection without an answer, and so would a retry.
+    """
+
+
+class DuplicateEphemeralError(ConfigurationError):
+    """This coordinator already keeps an ephemeral on that path."""
+
+
+class MissingExtraError(ConfigurationError, ImportError):
+    """An optional part of the package is needed and not installed."""
+
+    def __init__(self, extra: str, /) -> None:
+        super().__init__(f"this needs the extra {extra!r}: pip install 'coordinator[{extra}]'")
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str]]:
+        return type(self), (self.extra,)
+
+
+class ClosedError(CoordinatorError):
+    """The coordinator, view or stream was closed, before or during the call.
+
+    ``ambiguous`` when the call was a write that had been sent.
+    """
+
+    def __init__(self, message: str = "the coordinator is closed", /, *, ambiguous: bool = False) -> None:
+        super().__init__(message)
+        self.ambiguous = ambiguous
+
+
+class StartError(CoordinatorError):
+    """No session was established within ``start_timeout``.
+
+    ``cause`` is that of the last failed attempt: "refused", "dns", "timeout",
+    "handshake", ... as in the event ``connection.failed``.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, /, *, cause: str = "") -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+class MissingChrootError(StartError):
+    """The session stands, but the chroot it shall work in does not exist."""
+
+    retryable = False
+
+
+class AuthFailedError(CoordinatorError):
+    """The server refused the credentials, or does not know their scheme. Final."""
+
+
+class OperationTimeoutError(CoordinatorError, TimeoutError):
+    """The deadline of a call passed before its answer came.
+
+    ``ambiguous`` only if the operation was a write that had been sent: one that was
+    still held back is dropped and will certainly not be carried out.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, /, *, ambiguous: bool = False) -> None:
+        super().__init__(message)
+        self.ambiguous = ambiguous
+
+
+class ConnectionLossError(CoordinatorError):
+    """The link broke after a write was sent and before its answer came."""
+
+    retryable = True
+
+    def __init__(self, message: str, /, *, ambiguous: bool = True) -> None:
+        super().__init__(message)
+        self.ambiguous = ambiguous
+
+
+class SessionExpiredError(CoordinatorError):
+    """The session that had to do the work expired first."""
+
+    retryable = True
+
+    def __init__(self, message: str, /, *, ambiguous: bool = False) -> None:
+        super().__init__(message)
+        self.ambiguous = ambiguous
+
+
+class PayloadError(CoordinatorError, ValueError):
+    """The data of a znode does not fit the model that was asked for.
+
+    The message names the path and what did not fit, never the data.
+    """
+
+    def __init__(self, message: str, /, *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class TransactionFailedError(CoordinatorError):
+    """A transaction was refused; none of its operations was applied.
+
+    ``index`` (from 0) and ``operation`` name the guilty one, ``error`` is its error.
+    """
+
+    def __init__(
+        self, message: str, /, *, index: int = -1, operation: str = "", error: CoordinatorError | None = None
+    ) -> None:
+        super().__init__(message)
+        self.index = index
+        self.operation = operation
+        self.error = error
+
+
+class EphemeralConflictError(CoordinatorError):
+    """Another session owns the ephemeral, or the znode there is not an ephemeral.
+
+    ``owner_session_id`` is 0 for a znode that is not ephemeral.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, /, *, path: str = "", owner_session_id: int = 0) -> None:
+        super().__init__(message)
+        self.path = path
+        self.owner_session_id = owner_session_id
+
+
+class ZnodeError(CoordinatorError):
+    """The server answered an operation with an error. ``code`` is ZooKeeper's."""
+
+    code: int = 0
+    _says: ClassVar[str] = "refused by the server"
+
+    def __init__(self, message: str = "", /, *, path: str = "", code: int | None = None) -> None:
+        super().__init__(message or f"{self._says}: {path}")
+        self.path = path
+        if code is not None:
+            self.code = code
+
+
+class NoNodeError(ZnodeError):
+    """There is no such znode."""
+
+    code = -101
+    _says = "no such znode"
+
+
+class NodeExistsError(ZnodeError):
+    """The znode exists already."""
+
+    code = -110
+    _says = "znode exists already"
+
+
+class BadVersionError(ZnodeError):
+    """The znode has another version than the one given."""
+
+    code = -103
+    _says = "another version than the one given"
+
+
+class NotEmptyError(ZnodeError):
+    """The znode has children."""
+
+    code = -111
+    _says = "znode has children"
+
+
+class NoAuthError(ZnodeError):
+    """The ACL of the znode does not permit this session to do that."""
+
+    code = -102
+    _says = "not permitted by the ACL"
+
+
+class InvalidACLError(ZnodeError):
+    """The ACL given is empty, malformed, or names a scheme that is not authenticated."""
+
+    code = -114
+    _says = "invalid ACL"
+
+
+class NoChildrenForEphemeralsError(ZnodeError):
+    """The parent is an ephemeral, which cannot have children."""
+
+    code = -108
+    _says = "an ephemeral cannot have children"
+
+
+class ReadOnlyError(ZnodeError):
+    """A write on a session with a server that is read-only."""
+
+    code = -119
+    _says = "the session is read-only"
+    retryable = True
+
+
+class QuotaExceededError(ZnodeError):
+    """The write would exceed a quota that is enforced."""
+
+    code = -125
+    _says = "quota exceeded"
+
+
+class ServerError(ZnodeError):
+    """Any other error code of the server."""

@@ -1,0 +1,188 @@
+"""What can be set, where it comes from, and what is refused.
+
+An argument of ``Coordinator`` wins over a ``Settings`` object's default, that over the
+environment (``COORDINATOR_*``), that over the default. Everything is checked when it is
+constructed; secrets are ``SecretStr`` and are shown nowhere.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from coordinator.errors import ConfigurationError
+
+__all__ = ["Auth", "Settings"]
+
+DEFAULT_PORT = 2181
+"""ZooKeeper's own default for clients (zoo.cfg: clientPort)."""
+
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
+_IPV6 = re.compile(r"\[([0-9A-Fa-f:.%\w]+)\](?::(\d+))?\Z")
+
+
+class Auth(BaseModel):
+    """One pair of scheme and credential, sent whenever a link is made.
+
+    From text: ``"scheme:credential"``, so ``"digest:alice:secret"``.
+    """
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    scheme: str = Field(default="digest", min_length=1)
+    credential: SecretStr
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        if isinstance(value, str):
+            scheme, colon, credential = value.partition(":")
+            if not colon or not scheme or not credential:
+                raise ValueError('expected "scheme:credential", as in "digest:user:password"')
+            return {"scheme": scheme, "credential": credential}
+        return value
+
+    @model_validator(mode="after")
+    def _digest_has_two_parts(self) -> Self:
+        if self.scheme == "digest":
+            user, colon, password = self.credential.get_secret_value().partition(":")
+            if not (user and colon and password):
+                raise ValueError('the digest scheme needs "user:password"')
+        return self
+
+
+class Settings(BaseSettings):
+    """Settings of a coordinator; durations are seconds.
+
+    Environment: ``COORDINATOR_`` and the name in capitals. ``COORDINATOR_AUTH`` takes
+    entries separated by blanks: ``digest:alice:secret digest:bob:secret``.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="COORDINATOR_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    hosts: str = f"127.0.0.1:{DEFAULT_PORT}"
+    """``host:port,host:port/chroot``; IPv6 addresses in brackets; port 2181 if not given."""
+    session_timeout: float = Field(default=10.0, gt=0, le=3600, allow_inf_nan=False)
+    """What is asked for. The server grants something between its bounds (2 and 20 ticks)
+    and ``session.established`` tells what. Smaller: a crash is noticed sooner; larger:
+    longer outages are survived. 10 s is kazoo's default."""
+    start_timeout: float = Field(default=15.0, ge=0, le=3600, allow_inf_nan=False)
+    """How long ``start()`` waits for the first session; 0: not at all, it goes on in the
+    background. 15 s is kazoo's default: one session timeout and a half."""
+    operation_timeout: float = Field(default=10.0, gt=0, le=3600, allow_inf_nan=False)
+    """The deadline of a call that is given none, also while there is no link."""
+    retry_first_delay: float = Field(default=0.02, gt=0, le=60, allow_inf_nan=False)
+    """Upper bound of the first delay between two rounds over all servers. Drawn anew
+    between 0 and the bound, which doubles each time (full jitter). Two delays lie between
+    an expiry and the next session: with 0.02 s it stands after about 45 ms."""
+    retry_max_delay: float = Field(default=1.0, gt=0, le=600, allow_inf_nan=False)
+    """The greatest bound of that delay: the longest an ended outage goes unnoticed."""
+    connect_timeout: float | None = Field(default=None, gt=0, le=600, allow_inf_nan=False)
+    """For one server; default: the session timeout divided by the number of servers, so
+    that all are tried before the session is lost."""
+    read_only: bool = False
+    """Accept a session with a server that is cut off from its ensemble (read-only)."""
+    auth: Annotated[tuple[Auth, ...], NoDecode] = ()
+    """Credentials; the scheme "digest" takes ``user:password``."""
+
+    @field_validator("auth", mode="before")
+    @classmethod
+    def _several(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(value.split())
+        return (value,) if isinstance(value, Auth) else value
+
+    @field_validator("hosts")
+    @classmethod
+    def _hosts_are_well_formed(cls, value: str) -> str:
+        servers, chroot = split_hosts(value)
+        return ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in servers) + chroot
+
+    @model_validator(mode="after")
+    def _delays_ascend(self) -> Self:
+        if self.retry_first_delay > self.retry_max_delay:
+            raise ValueError(
+                f"retry_first_delay ({self.retry_first_delay:g} s) is above "
+                f"retry_max_delay ({self.retry_max_delay:g} s)"
+            )
+        return self
+
+    @property
+    def servers(self) -> list[tuple[str, int]]:
+        """The servers, as pairs of host and port."""
+        return split_hosts(self.hosts)[0]
+
+    @property
+    def chroot(self) -> str:
+        """The path that all paths are below; empty for none."""
+        return split_hosts(self.hosts)[1]
+
+    @classmethod
+    def make(cls, **given: Any) -> Settings:
+        """Return settings of what is given and not None, the environment and the defaults.
+
+        Raises:
+            ConfigurationError: one of them is wrong; it names all that are.
+        """
+        try:
+            return cls(**{name: value for name, value in given.items() if value is not None})
+        except ValidationError as error:
+            raise ConfigurationError(_readable(error)) from None
+
+
+def _readable(error: ValidationError) -> str:
+    told = []
+    for one in error.errors(include_url=False, include_context=False, include_input=False):
+        where = ".".join(str(part) for part in one["loc"]) or "settings"
+        told.append(f"{where}: {one['msg'].removeprefix('Value error, ')}")
+    return "; ".join(told)
+
+
+def split_hosts(text: str) -> tuple[list[tuple[str, int]], str]:
+    """Return the servers and the chroot of ``host:port,host:port/chroot``.
+
+    Raises:
+        ValueError: it names the part that is malformed.
+    """
+    hosts, slash, chroot = text.strip().partition("/")
+    chroot = slash + chroot
+    if chroot == "/":
+        chroot = ""
+    if chroot:
+        _check_chroot(chroot)
+    servers = [_server(part.strip()) for part in hosts.split(",")]
+    if len(set(servers)) < len(servers):
+        raise ValueError(f"a server is named twice in {hosts!r}")
+    return servers, chroot
+
+
+def _check_chroot(chroot: str) -> None:
+    if chroot.endswith("/") or "//" in chroot or any(part in (".", "..") for part in chroot.split("/")):
+        raise ValueError(f'chroot {chroot!r} is malformed: give it as in "zk1:2181,zk2:2181/prod/app"')
+    if "," in chroot or "\0" in chroot:
+        raise ValueError(f'the chroot stands once, at the end: "zk1:2181,zk2:2181/prod", got {chroot!r}')
+
+
+def _server(part: str) -> tuple[str, int]:
+    if part.startswith("["):
+        bracketed = _IPV6.match(part)
+        if bracketed is None:
+            raise ValueError(f'server {part!r} is malformed: an IPv6 address is given as "[::1]:2181"')
+        host, port = bracketed.group(1), bracketed.group(2) or str(DEFAULT_PORT)
+    else:
+        if "@" in part or "://" in part:
+            raise ValueError('a server is given as "host:port", without a scheme or a user')
+        host, colon, port = part.partition(":")
+        port = port if colon else str(DEFAULT_PORT)
+        if ":" in port:
+            raise ValueError(f'server {part!r} is malformed: an IPv6 address is given as "[::1]:2181"')
+        if not host or not all(_LABEL.match(label) for label in host.rstrip(".").split(".")):
+            raise ValueError(f'server {part!r} has no valid host name: give it as "host:port"')
+    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f"server {part!r}: the port is a number from 1 to 65535")
+    return host, int(port)

@@ -10,7 +10,17 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Generic, TypeVar
 
-__all__ = ["ACL", "ConnectionFailure", "Phase", "SessionId", "SessionInfo", "Stat", "Stats", "Znode", "hex_id"]
+__all__ = [
+    "ACL",
+    "ConnectionFailure",
+    "Phase",
+    "SessionId",
+    "SessionInfo",
+    "Stat",
+    "Stats",
+    "Znode",
+    "hex_id",
+]
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -10,7 +10,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from coordinator.errors import ConfigurationError
@@ -101,7 +109,10 @@ class Settings(BaseSettings):
     @classmethod
     def _hosts_are_well_formed(cls, value: str) -> str:
         servers, chroot = split_hosts(value)
-        return ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in servers) + chroot
+        return (
+            ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in servers)
+            + chroot
+        )
 
     @model_validator(mode="after")
     def _delays_ascend(self) -> Self:

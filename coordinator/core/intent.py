@@ -1,0 +1,76 @@
+"""What every intent has: how it comes true, how it is withdrawn, what came of it.
+
+An intent outlives sessions. ``reconcile`` brings it about from any state, as often as it
+is asked; it may be dropped at any request, after which the next run starts from what
+ZooKeeper says.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from coordinator.core.draft import Draft
+from coordinator.core.layout import ancestors_of
+from coordinator.core.requests import Create, Flow, Standing, ask
+from coordinator.errors import CoordinatorError, NodeExistsError
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one run of ``reconcile``."""
+
+    drafts: tuple[Draft, ...] = ()
+    error: CoordinatorError | None = None
+    """Why it could not come true; None: it did, or waits for somebody else."""
+    retry: bool = False
+    """To be run again, with backoff, though nothing else triggers it."""
+    changed: bool = False
+    """A view's copy differs from the one before."""
+    conflict: bool = False
+    """Somebody else stands in the way."""
+
+
+class Intent(ABC):
+    """Something that shall be true as long as its owner wants it."""
+
+    writes = False
+    """It needs a session that may write."""
+
+    def __init__(self, token: int, path: str) -> None:
+        self.token = token
+        """Its number, unique in one coordinator; it also names its watches."""
+        self.path = path
+
+    @abstractmethod
+    def reconcile(self, standing: Standing, *, after_gap: bool) -> Flow[Outcome]:
+        """Bring it about; ``after_gap``: there was a time in which no watch stood."""
+
+    @abstractmethod
+    def withdraw(self, standing: Standing) -> Flow[None]:
+        """Take it back, watches included."""
+
+    def failed(self, error: CoordinatorError, next_try_in: float | None) -> Iterator[Draft]:
+        """Return what there is to tell of an error that it came to."""
+        yield from ()
+
+    def withdrawn(self) -> Iterator[Draft]:
+        """Return what there is to tell of its withdrawal."""
+        yield from ()
+
+    def holds(self, session_id: int) -> bool:
+        """Whether the session, if it ends, takes something of it away."""
+        return False
+
+    def expired(self) -> None:  # noqa: B027 -- most hold nothing that ends with a session
+        """Forget what ended with the session."""
+
+
+def create_parents(path: str) -> Flow[None]:
+    """Create the missing ancestors, persistent and open, the topmost first."""
+    for parent in ancestors_of(path):
+        try:
+            yield from ask(Create(parent))
+        except NodeExistsError:
+            continue

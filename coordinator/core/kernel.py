@@ -1,0 +1,397 @@
+"""Message in, effects out: the one place where sessions, intents and callers meet.
+
+The rules, all of them (design: docs/design.md):
+
+- An intent is reconciled when it is added, when a link or a new session is proved, when
+  its watch fires, and when its backoff is due. It has one flow at a time; a trigger that
+  comes while it runs is remembered.
+- When the link is lost all flows of intents are dropped: what was asked has an unknown
+  outcome, and the next run finds out.
+- After an expiry: ephemerals first, then views. A stage ends with the first outcome of
+  each intent in it, so that one forbidden znode holds up nobody.
+- An operation of a caller is held while the link is down, and has a deadline.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import count
+
+from coordinator.core import session as machine
+from coordinator.core.draft import Draft
+from coordinator.core.messages import (
+    AwaitSession,
+    ClientEnded,
+    Close,
+    Effect,
+    Emit,
+    Fired,
+    Message,
+    Moment,
+    NotSent,
+    Rebuild,
+    Renew,
+    Replied,
+    Send,
+    Settle,
+    StopClient,
+    Submit,
+    Unwant,
+    Waiter,
+    Want,
+)
+from coordinator.core.requests import Exists, Standing, Sync
+from coordinator.core.runner import Runner, Task
+from coordinator.core.session import Session, Signal, step
+from coordinator.core.slots import Slots
+from coordinator.errors import (
+    AuthFailedError,
+    ClosedError,
+    ConnectionLossError,
+    CoordinatorError,
+    OperationTimeoutError,
+    SessionExpiredError,
+    StartError,
+)
+from coordinator.events import ConnectionClosed, SessionEstablished, SessionExpired
+from coordinator.models import ConnectionFailure, Phase, hex_id
+
+CLOSE_GRACE = 1.0
+"""Seconds for which closing waits for a lost link, because only over a link can the
+session, and with it its ephemerals, be ended at once. Half of what close() promises."""
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """Somebody waits for something until a deadline."""
+
+    waiter: Waiter
+    label: str
+    timeout: float
+    task: Task | None = None
+    over: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class _Closing:
+    reason: machine.Reason
+    waiters: list[Waiter] = field(default_factory=list)
+    stopping: bool = False
+
+
+class Kernel:
+    """The state of one coordinator; single-threaded, and pure but for its own fields."""
+
+    def __init__(self, *, session_timeout: float, retry_max_delay: float = 10.0) -> None:
+        self.session = Session(timeout=session_timeout)
+        self.last_failure: ConnectionFailure | None = None
+        self._effects: list[Effect] = []
+        self._moment: Moment
+        self._seq = 0
+        self._zxid = 0
+        self._former: frozenset[int] = frozenset()
+        self._unconfirmed: frozenset[int] = frozenset()
+        self._proof: int | None = None
+        self._runner = Runner(self._effects_append)
+        self._calls: dict[Call, None] = {}
+        self._starting: list[Call] = []
+        self._closing: _Closing | None = None
+        self._alarms: list[tuple[float, int, Callable[[], None]]] = []
+        self._alarm_numbers = count()
+        self._slots = Slots(self, self._runner)
+
+    # -- from outside
+
+    def handle(self, message: Message, moment: Moment) -> list[Effect]:
+        """Take a message, and return what is to be done outside, in that order."""
+        self._moment = moment
+        self._dispatch(message)
+        self._ring()
+        effects = self._effects[:]
+        self._effects.clear()
+        return effects
+
+    def deadline(self) -> float | None:
+        """Return when the next Tick is due, or None."""
+        times = [] if self.session.lapses_at is None else [self.session.lapses_at]
+        if self._alarms:
+            times.append(self._alarms[0][0])
+        return min(times, default=None)
+
+    # -- for slots
+
+    @property
+    def moment(self) -> Moment:
+        """The moment of the message at hand."""
+        return self._moment
+
+    def standing(self) -> Standing:
+        """Return the session of the moment, as flows need to know it."""
+        return Standing(
+            session_id=self.session.session_id,
+            epoch=self.session.epoch,
+            read_only=self.session.read_only,
+            former=self._former,
+            unconfirmed=self._unconfirmed,
+            zxid=self._zxid,
+        )
+
+    def effect(self, effect: Effect) -> None:
+        """Have something done outside."""
+        self._effects.append(effect)
+
+    def tell(self, drafts: Iterable[Draft], told_of: Session | None = None) -> None:
+        """Stamp drafts and emit them; by default they are told of the present session."""
+        session = told_of or self.session
+        for one in drafts:
+            self._seq += 1
+            event = one.event.model_validate(
+                {
+                    "seq": self._seq,
+                    "at": self._moment.at,
+                    "epoch": session.epoch,
+                    "session_id": session.session_id,
+                    **one.fields,
+                }
+            )
+            self._effects.append(Emit(event))
+
+    def alarm(self, when: float, ring: Callable[[], None]) -> None:
+        """Have something called at that time."""
+        heapq.heappush(self._alarms, (when, next(self._alarm_numbers), ring))
+
+    def call(
+        self, waiter: Waiter, label: str, timeout: float, deadline: float, late: Callable[[Call], None]
+    ) -> Call:
+        """Remember that somebody waits, and what to do when the deadline passes."""
+        call = Call(waiter, label, timeout)
+        self._calls[call] = None
+        self.alarm(deadline, lambda: None if call.over else late(call))
+        return call
+
+    def answer(self, call: Call, value: object = None, error: BaseException | None = None) -> None:
+        """Settle a call, once."""
+        if not call.over:
+            call.over = True
+            self._calls.pop(call, None)
+            self._effects.append(Settle(call.waiter, value, error))
+
+    def too_late(self, call: Call, *, ambiguous: bool = False) -> None:
+        """Settle a call whose deadline has passed."""
+        message = f"{call.label} not answered in {call.timeout:g} s: {self.describe()}"
+        self.answer(call, error=OperationTimeoutError(message, ambiguous=ambiguous))
+
+    def describe(self) -> str:
+        """Return in words how the session stands: for messages."""
+        session, now = self.session, self._moment.now
+        words = f"session {session.phase.value}"
+        if session.session_id:
+            words += f" ({hex_id(session.session_id)})"
+        if session.suspended_at is not None:
+            words += f" for {now - session.suspended_at:.1f} s"
+        if session.phase is not Phase.CONNECTED and self.last_failure is not None:
+            failure = self.last_failure
+            words += f", {failure.server}: {failure.cause}"
+            words += f" ({failure.detail})" if failure.detail else ""
+        return words
+
+    # -- messages
+
+    def _dispatch(self, message: Message) -> None:
+        match message:
+            case Replied():
+                self._replied(message)
+            case NotSent():
+                if message.request_id == self._proof:
+                    self._proof = None
+                self._runner.not_sent(message)
+            case Fired():
+                self._slots.fired(message.token)
+            case ClientEnded():
+                self._client_ended(message)
+            case Submit():
+                self._submit(message)
+            case AwaitSession():
+                self._await_session(message)
+            case Want() | Renew() | Unwant():
+                if self._refused(message.waiter):
+                    return
+                self._slots.take(message)
+            case Close():
+                self._close(message)
+            case _:
+                self._signal(message)
+
+    def _refused(self, waiter: Waiter | None) -> bool:
+        if self._closing is None and self.session.phase is not Phase.CLOSED:
+            return False
+        if waiter is not None:
+            self._effects.append(Settle(waiter, error=ClosedError()))
+        return True
+
+    def _replied(self, message: Replied) -> None:
+        if message.zxid > self._zxid:
+            self._zxid = message.zxid
+        if message.request_id != self._proof:
+            self._runner.replied(message)
+            return
+        self._proof = None
+        # An error of the server is a round trip, too; a lost link is none.
+        if not isinstance(message.error, ConnectionLossError | SessionExpiredError | AuthFailedError):
+            self._signal(machine.Proved(message.contact))
+
+    def _submit(self, message: Submit) -> None:
+        if self._refused(message.waiter):
+            return
+        call = self.call(message.waiter, message.label, message.timeout, message.deadline, self._cancel)
+        call.task = Task(
+            message.operation(self.standing),
+            finished=lambda value: self.answer(call, value),
+            failed=lambda error: self.answer(call, error=error),
+            waits_for_link=True,
+        )
+        self._runner.start(call.task)
+
+    def _cancel(self, call: Call) -> None:
+        ambiguous = call.task is not None and self._runner.cancel(call.task)
+        self.too_late(call, ambiguous=ambiguous)
+
+    def _await_session(self, message: AwaitSession) -> None:
+        if self._refused(message.waiter):
+            return
+        call = self.call(message.waiter, "start", message.timeout, message.deadline, self._not_started)
+        if self.session.epoch:
+            self.answer(call)
+        else:
+            self._starting.append(call)
+
+    def _not_started(self, call: Call) -> None:
+        cause = self.last_failure.cause if self.last_failure else "timeout"
+        message = f"no session in {call.timeout:g} s: {self.describe()}"
+        self.answer(call, error=StartError(message, cause=cause))
+
+    # -- the session
+
+    def _signal(self, signal: Signal) -> None:
+        before = self.session
+        self.session, drafts = step(before, signal, self._moment.now)
+        if isinstance(signal, machine.AttemptFailed):
+            self.last_failure = ConnectionFailure(signal.server, signal.cause, signal.detail)
+        for one in drafts:
+            if one.event is SessionExpired:
+                self._expired(before, one)
+            # What ended is told of the session that it belonged to.
+            ended = one.event in (SessionExpired, ConnectionClosed)
+            self.tell([one], before if ended else None)
+            if one.event is SessionEstablished:
+                self._established()
+        self._follow(before, signal)
+
+    def _follow(self, before: Session, signal: Signal) -> None:
+        """Do what the new state of the session asks for."""
+        session = self.session
+        if isinstance(signal, machine.Beat):
+            self._signal(machine.Tick(signal.contact))  # it may end a lapse
+        if session.link is not before.link:
+            self._proof = None
+            self._runner.lose()
+            if session.link is not None:
+                self._prove()
+        if session.phase is Phase.CLOSED:
+            if before.phase is not Phase.CLOSED:
+                self._closed(signal)
+        elif session.phase is Phase.CONNECTED:
+            if before.phase is not Phase.CONNECTED:
+                self._connected(relinked=not before.proved)
+        else:
+            self._runner.shut()
+        if isinstance(signal, machine.RoundRefused) and not before.refused and session.phase is Phase.LAPSED:
+            # Servers whose data was wiped refuse a client that has seen more than they
+            # have, for ever. A new client claims to have seen nothing, and learns from
+            # them what became of the session.
+            self._effects.append(Rebuild())
+
+    def _prove(self) -> None:
+        link = self.session.link
+        self._proof = self._runner.next_id()
+        # sync, because a server that lags would let us read backwards.
+        request = Exists("/") if link is not None and link.read_only else Sync("/")
+        self._effects.append(Send(self._proof, request))
+        if self._closing is not None:
+            self._stop_client()
+
+    def _expired(self, before: Session, told: Draft) -> None:
+        self._former |= {before.session_id}
+        if told.fields["confirmed_by"] != "server":
+            self._unconfirmed |= {before.session_id}
+        told.fields["lost_ephemerals"] = self._slots.expired(before.session_id)
+        self._runner.lose()
+
+    def _established(self) -> None:
+        for call in self._starting:
+            self.answer(call)
+        self._starting.clear()
+
+    def _connected(self, *, relinked: bool) -> None:
+        self._runner.ready = True
+        if relinked:  # otherwise the watches never ceased to stand
+            self._slots.relinked(recover=self.session.epoch > self._slots.epoch > 0)
+            self._slots.epoch = self.session.epoch
+        self._runner.open()
+
+    def _client_ended(self, message: ClientEnded) -> None:
+        if self.session.phase is not Phase.CLOSED and (self._closing is None or not self._closing.stopping):
+            self._signal(machine.LinkDown(message.contact))
+            self._effects.append(Rebuild())
+
+    # -- the end
+
+    def _close(self, message: Close) -> None:
+        if self.session.phase is Phase.CLOSED:
+            self._effects.append(Settle(message.waiter))
+            return
+        if self._closing is not None:
+            self._closing.waiters.append(message.waiter)
+            return
+        self._closing = _Closing(message.reason, [message.waiter])
+        self._abandon(ClosedError())
+        if self.session.session_id and self.session.link is None:
+            self.alarm(self._moment.now + CLOSE_GRACE, self._stop_client)
+        else:
+            self._stop_client()
+
+    def _stop_client(self) -> None:
+        closing = self._closing
+        if closing is not None and not closing.stopping and self.session.phase is not Phase.CLOSED:
+            closing.stopping = True
+            self._effects.append(StopClient(closing.reason))
+
+    def _closed(self, signal: Signal) -> None:
+        self._runner.shut()
+        if isinstance(signal, machine.AuthFailed):
+            self._effects.append(StopClient("auth_failed"))
+            self._abandon(AuthFailedError("the server refused the credentials or does not know their scheme"))
+        else:
+            self._abandon(ClosedError())
+        for waiter in self._closing.waiters if self._closing else ():
+            self._effects.append(Settle(waiter))
+        self._alarms.clear()
+
+    def _abandon(self, error: CoordinatorError) -> None:
+        """Answer everybody who still waits."""
+        for call in list(self._calls):
+            sent = call.task is not None and self._runner.cancel(call.task)
+            self.answer(call, error=ClosedError(ambiguous=True) if sent else error)
+        self._starting.clear()
+        self._slots.abandon()
+
+    # -- small things
+
+    def _effects_append(self, effect: Send) -> None:
+        self._effects.append(effect)
+
+    def _ring(self) -> None:
+        while self._alarms and self._alarms[0][0] <= self._moment.now:
+            heapq.heappop(self._alarms)[2]()

@@ -1,0 +1,183 @@
+"""What goes into the kernel, and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+from coordinator.core.intent import Intent
+from coordinator.core.operations import Operation
+from coordinator.core.requests import Request
+from coordinator.core.session import Signal
+from coordinator.errors import CoordinatorError
+from coordinator.events import BaseEvent
+
+Waiter: TypeAlias = object
+"""Whoever waits for an answer; the kernel hands it back and knows nothing about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a message is handled: everything that the pure part cannot know by itself."""
+
+    now: float
+    """Reading of the clock that all deadlines are given in, seconds."""
+    at: datetime
+    jitter: float = 0.5
+    """Drawn anew for each message, between 0 and 1."""
+
+
+# -- messages
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """ZooKeeper answered a request, or the link broke after it was sent."""
+
+    request_id: int
+    value: object
+    error: CoordinatorError | None
+    zxid: int
+    contact: float
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """The link was gone before the request could be sent; it certainly was not."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """A watch of the intent with that token fired."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClientEnded:
+    """kazoo's thread ended although nobody had asked it to."""
+
+    contact: float
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Run an operation and settle the waiter with its result."""
+
+    operation: Operation[Any]
+    label: str
+    """What it is and on which path, for messages: ``get /a``."""
+    deadline: float
+    timeout: float
+    waiter: Waiter
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitSession:
+    """Settle the waiter when a session is established."""
+
+    deadline: float
+    timeout: float
+    waiter: Waiter
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """Keep an intent from now on.
+
+    With a waiter: settle it with the first outcome, and keep nothing if that is an error.
+    """
+
+    intent: Intent
+    label: str
+    deadline: float
+    timeout: float
+    waiter: Waiter | None
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Give an ephemeral other data; settle the waiter when it is written."""
+
+    token: int
+    data: bytes
+    label: str
+    deadline: float
+    timeout: float
+    waiter: Waiter
+
+
+@dataclass(frozen=True, slots=True)
+class Unwant:
+    """Withdraw an intent; settle the waiter when nothing is left of it."""
+
+    token: int
+    label: str
+    deadline: float
+    timeout: float
+    waiter: Waiter | None
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End it all."""
+
+    reason: Literal["requested", "gave_up"]
+    waiter: Waiter
+
+
+Message: TypeAlias = (
+    Signal | Replied | NotSent | Fired | ClientEnded | Submit | AwaitSession | Want | Renew | Unwant | Close
+)
+
+
+# -- effects
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Tell the subscribers."""
+
+    event: BaseEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a request on the present link, or say that it was not sent."""
+
+    request_id: int
+    request: Request[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Answer a waiter."""
+
+    waiter: Waiter
+    value: object = None
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """The state behind a handle changed; wake those who wait for that."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """Replace kazoo's client by a new one that resumes the same session."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopClient:
+    """Stop kazoo's client, which ends the session if it is linked; then signal the end."""
+
+    reason: Literal["requested", "gave_up", "auth_failed"]
+
+
+Effect: TypeAlias = Emit | Send | Settle | Refresh | Rebuild | StopClient

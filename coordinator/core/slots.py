@@ -1,0 +1,370 @@
+"""The intents of a kernel: when each is run, and how a new session brings them back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, assert_never
+
+from coordinator.core.draft import draft
+from coordinator.core.intent import Intent, Outcome
+from coordinator.core.messages import Refresh, Renew, Settle, Unwant, Want
+from coordinator.core.presence import Presence
+from coordinator.core.runner import Runner, Task, as_coordinator_error
+from coordinator.errors import ClosedError, DuplicateEphemeralError
+from coordinator.events import SHOWN_PATHS, RecoveryCompleted, RecoveryStarted
+
+if TYPE_CHECKING:
+    from coordinator.core.kernel import Call, Kernel
+
+BACKOFF_FIRST = 0.1
+"""Seconds before an intent that failed is tried again; doubled each time."""
+BACKOFF_MAX = 10.0
+"""The longest such delay: how late a mended permission is noticed."""
+BACKOFF_FORGET = 30.0
+"""Seconds without a failure after which the delay starts small again."""
+
+
+@dataclass(eq=False, slots=True)
+class Slot:
+    """An intent, and where it stands."""
+
+    intent: Intent
+    task: Task | None = None
+    again: bool = False
+    """A trigger came while it ran."""
+    gap: bool = False
+    """Since the last outcome there was a time in which no watch stood."""
+    tries: int = 0
+    tried_at: float = 0.0
+    alarm: int = 0
+    """Number of the backoff that is awaited; another one has been overtaken."""
+    waiting: list[tuple[Call, bool]] = field(default_factory=list)
+    """Calls to answer with the outcome of the next run; True: it is the first outcome,
+    and an error means that nothing is kept."""
+    served: list[tuple[Call, bool]] = field(default_factory=list)
+    """Those whose run has begun."""
+    withdrawing: list[Call] | None = None
+    """Calls to answer when it is withdrawn; None: it is wanted."""
+
+
+@dataclass(eq=False, slots=True)
+class Recovery:
+    """What is to be brought back under a new session, and what came of it so far."""
+
+    started_at: float
+    ephemerals: dict[int, str]
+    views: dict[int, str]
+    waiting: set[int]
+    """Tokens of the present stage that have had no outcome yet."""
+    views_begun: bool = False
+    conflicts: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+
+
+class Slots:
+    """All intents of one kernel."""
+
+    def __init__(self, kernel: Kernel, runner: Runner) -> None:
+        self._kernel = kernel
+        self._runner = runner
+        self._slots: dict[int, Slot] = {}
+        self._recovery: Recovery | None = None
+        self.epoch = 0
+        """The epoch in which they were last reconciled."""
+
+    # -- messages
+
+    def take(self, message: Want | Renew | Unwant) -> None:
+        """Add an intent, change its data, or withdraw it."""
+        match message:
+            case Want():
+                self._want(message)
+            case Renew():
+                self._renew(message)
+            case Unwant():
+                self._unwant(message)
+            case _:
+                assert_never(message)
+
+    def fired(self, token: int) -> None:
+        """Run the intent whose watch fired."""
+        slot = self._slots.get(token)
+        if slot is not None:
+            self._trigger(slot)
+
+    def _want(self, message: Want) -> None:
+        intent = message.intent
+        taken = isinstance(intent, Presence) and any(
+            isinstance(slot.intent, Presence) and slot.intent.path == intent.path
+            for slot in self._slots.values()
+        )
+        if taken:
+            error = DuplicateEphemeralError(f"this coordinator keeps an ephemeral at {intent.path} already")
+            self._kernel.effect(Settle(message.waiter, error=error))
+            return
+        slot = self._slots[intent.token] = Slot(intent)
+        if message.waiter is not None:
+            call = self._kernel.call(
+                message.waiter,
+                message.label,
+                message.timeout,
+                message.deadline,
+                lambda call: self._first_too_late(slot, call),
+            )
+            slot.waiting.append((call, True))
+        self._trigger(slot)
+
+    def _first_too_late(self, slot: Slot, call: Call) -> None:
+        ambiguous = slot.intent.writes and slot.task is not None and slot.task.request_id is not None
+        self._kernel.too_late(call, ambiguous=ambiguous)
+        self._withdraw(slot, [])
+
+    def _renew(self, message: Renew) -> None:
+        slot = self._slots.get(message.token)
+        if slot is None or slot.withdrawing is not None or not isinstance(slot.intent, Presence):
+            self._kernel.effect(Settle(message.waiter, error=ClosedError(f"{message.label}: it was closed")))
+            return
+        slot.intent.data = message.data
+        call = self._kernel.call(
+            message.waiter, message.label, message.timeout, message.deadline, self._kernel.too_late
+        )
+        slot.waiting.append((call, False))
+        self._trigger(slot)
+
+    def _unwant(self, message: Unwant) -> None:
+        slot = self._slots.get(message.token)
+        if slot is None:
+            if message.waiter is not None:
+                self._kernel.effect(Settle(message.waiter))
+            return
+        calls = []
+        if message.waiter is not None:
+            calls = [
+                self._kernel.call(
+                    message.waiter, message.label, message.timeout, message.deadline, self._kernel.too_late
+                )
+            ]
+        self._withdraw(slot, calls)
+
+    # -- running
+
+    def _trigger(self, slot: Slot) -> None:
+        if slot.task is not None:
+            slot.again = True
+        elif self._may_run(slot):
+            self._run(slot)
+
+    def _may_run(self, slot: Slot) -> bool:
+        if not self._runner.ready or slot.withdrawing is not None:
+            return False
+        if slot.intent.writes and self._kernel.session.read_only:
+            return False
+        recovery = self._recovery
+        return recovery is None or recovery.views_begun or slot.intent.token not in recovery.views
+
+    def _run(self, slot: Slot) -> None:
+        slot.again = False
+        slot.alarm += 1
+        slot.served += slot.waiting
+        slot.waiting.clear()
+        slot.task = Task(
+            slot.intent.reconcile(self._kernel.standing(), after_gap=slot.gap),
+            finished=lambda outcome: self._finished(slot, outcome),
+            failed=lambda error: self._finished(slot, Outcome(error=as_coordinator_error(error), retry=True)),
+            dropped=lambda: self._dropped(slot),
+            waits_for_link=False,
+        )
+        self._runner.start(slot.task)
+
+    def _dropped(self, slot: Slot) -> None:
+        slot.task = None
+        slot.waiting = slot.served + slot.waiting
+        slot.served = []
+
+    def _finished(self, slot: Slot, outcome: object) -> None:
+        slot.task = None
+        slot.gap = False
+        if not isinstance(outcome, Outcome):
+            raise TypeError(f"{slot.intent} came to {outcome!r}, which is no Outcome")
+        self._kernel.tell(outcome.drafts)
+        delay = self._back_off(slot) if outcome.retry else None
+        if outcome.error is not None and slot.withdrawing is None:
+            self._kernel.tell(slot.intent.failed(outcome.error, delay))
+        self._kernel.effect(Refresh(slot.intent.token))
+        keep = self._serve(slot, outcome)
+        self._recovered(slot, outcome)
+        if slot.withdrawing is not None:
+            self._begin_withdrawal(slot)
+        elif not keep:
+            self._withdraw(slot, [])
+        elif slot.again:
+            self._trigger(slot)
+
+    def _serve(self, slot: Slot, outcome: Outcome) -> bool:
+        """Answer those who waited for this outcome; return whether the intent is kept."""
+        keep = True
+        for call, first in slot.served:
+            if outcome.error is not None and first and not call.over:
+                keep = False
+            self._kernel.answer(call, error=outcome.error)
+        slot.served.clear()
+        return keep
+
+    def _back_off(self, slot: Slot) -> float:
+        moment = self._kernel.moment
+        if moment.now - slot.tried_at > BACKOFF_FORGET:
+            slot.tries = 0
+        slot.tried_at = moment.now
+        bound = min(BACKOFF_MAX, BACKOFF_FIRST * 2.0 ** min(slot.tries, 16))
+        slot.tries += 1
+        delay = bound * (1 + moment.jitter) / 2  # never near 0: it bounds the rate of attempts
+        slot.alarm += 1
+        number = slot.alarm
+        self._kernel.alarm(moment.now + delay, lambda: self._due(slot, number))
+        return delay
+
+    def _due(self, slot: Slot, number: int) -> None:
+        if slot.alarm == number and self._slots.get(slot.intent.token) is slot:
+            self._trigger(slot)
+
+    # -- withdrawing
+
+    def _withdraw(self, slot: Slot, calls: list[Call]) -> None:
+        if slot.withdrawing is not None:
+            slot.withdrawing += calls
+            return
+        slot.withdrawing = calls
+        for call, _ in slot.served + slot.waiting:
+            self._kernel.answer(call, error=ClosedError(f"{call.label}: it was closed"))
+        slot.served.clear()
+        slot.waiting.clear()
+        self._recovered(slot, Outcome())
+        if slot.task is None:  # otherwise when its flow has ended
+            self._begin_withdrawal(slot)
+
+    def _begin_withdrawal(self, slot: Slot) -> None:
+        if not self._kernel.session.session_id or (not slot.intent.writes and not self._runner.ready):
+            self._withdrawn(slot)  # it ended with the session, or its watch with the link
+        elif self._runner.ready:
+            slot.task = Task(
+                slot.intent.withdraw(self._kernel.standing()),
+                finished=lambda _: self._withdrawn(slot),
+                failed=lambda error: self._withdrawn(slot, error),
+                dropped=lambda: self._withdrawal_dropped(slot),
+                waits_for_link=False,
+            )
+            self._runner.start(slot.task)
+
+    def _withdrawal_dropped(self, slot: Slot) -> None:
+        slot.task = None
+        if not slot.intent.writes:
+            self._withdrawn(slot)
+
+    def _withdrawn(self, slot: Slot, error: Exception | None = None) -> None:
+        slot.task = None
+        self._slots.pop(slot.intent.token, None)
+        self._kernel.tell(slot.intent.withdrawn())
+        self._kernel.effect(Refresh(slot.intent.token))
+        for call in slot.withdrawing or ():
+            self._kernel.answer(call, error=error)
+
+    # -- sessions
+
+    def expired(self, session_id: int) -> int:
+        """Forget what ended with the session; return how many ephemerals that were."""
+        self._recovery = None
+        lost = 0
+        for slot in list(self._slots.values()):
+            lost += slot.intent.holds(session_id)
+            slot.intent.expired()
+            self._kernel.effect(Refresh(slot.intent.token))
+        return lost
+
+    def relinked(self, *, recover: bool) -> None:
+        """A link is proved: reconcile everything; after an expiry, in stages."""
+        wanted = [slot for slot in self._slots.values() if slot.withdrawing is None]
+        for slot in wanted:
+            slot.gap = True
+        if recover:
+            self._recover(wanted)
+        for slot in list(self._slots.values()):
+            if slot.withdrawing is not None and slot.task is None:
+                self._begin_withdrawal(slot)
+        for slot in sorted(wanted, key=lambda slot: not slot.intent.writes):
+            self._trigger(slot)
+        self._next_stage()
+
+    def _recover(self, wanted: list[Slot]) -> None:
+        ephemerals = {slot.intent.token: slot.intent.path for slot in wanted if slot.intent.writes}
+        views = {slot.intent.token: slot.intent.path for slot in wanted if not slot.intent.writes}
+        # On a read-only session writing intents wait, and nobody can wait for them.
+        waiting = set() if self._kernel.session.read_only else set(ephemerals)
+        self._recovery = Recovery(self._kernel.moment.now, ephemerals, views, waiting)
+        self._kernel.tell(
+            [
+                draft(
+                    RecoveryStarted,
+                    ephemerals=len(ephemerals),
+                    watches=len(views),
+                    ephemeral_paths=tuple(ephemerals.values())[:SHOWN_PATHS],
+                    watch_paths=tuple(views.values())[:SHOWN_PATHS],
+                )
+            ]
+        )
+
+    def _recovered(self, slot: Slot, outcome: Outcome) -> None:
+        """Note the first outcome of an intent under the new session."""
+        recovery = self._recovery
+        if recovery is None or slot.intent.token not in recovery.waiting:
+            return
+        recovery.waiting.discard(slot.intent.token)
+        if outcome.conflict:
+            recovery.conflicts.append(slot.intent.path)
+        elif outcome.error is not None:
+            recovery.failed.append(slot.intent.path)
+        if outcome.changed:
+            recovery.changed.append(slot.intent.path)
+        self._next_stage()
+
+    def _next_stage(self) -> None:
+        recovery = self._recovery
+        if recovery is None or recovery.waiting:
+            return
+        if not recovery.views_begun:
+            recovery.views_begun = True
+            slots = [slot for token in recovery.views if (slot := self._slots.get(token)) is not None]
+            recovery.waiting = {slot.intent.token for slot in slots if slot.withdrawing is None}
+            for slot in slots:
+                self._trigger(slot)
+            if recovery.waiting:
+                return
+        if self._recovery is not recovery:  # completed by the last of the triggers
+            return
+        self._recovery = None
+        self._kernel.tell(
+            [
+                draft(
+                    RecoveryCompleted,
+                    ephemerals=len(recovery.ephemerals),
+                    watches=len(recovery.views),
+                    conflicts=len(recovery.conflicts),
+                    failed=len(recovery.failed),
+                    changed=len(recovery.changed),
+                    took=max(0.0, self._kernel.moment.now - recovery.started_at),
+                    conflict_paths=tuple(recovery.conflicts[:SHOWN_PATHS]),
+                    failed_paths=tuple(recovery.failed[:SHOWN_PATHS]),
+                    changed_paths=tuple(recovery.changed[:SHOWN_PATHS]),
+                )
+            ]
+        )
+
+    def abandon(self) -> None:
+        """Drop every flow and intent: the coordinator is closing, and its session with it."""
+        for slot in self._slots.values():
+            if slot.task is not None:
+                self._runner.cancel(slot.task)
+            slot.intent.expired()
+            self._kernel.effect(Refresh(slot.intent.token))
+        self._slots.clear()
+        self._recovery = None

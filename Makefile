@@ -36,7 +36,7 @@ venv: .venv/.stamp ## the virtual environment, brought up to date with pyproject
 	        { echo "make venv: $$found cannot make virtual environments; on Debian: apt-get install python3-venv" >&2; exit 1; }; \
 	    rm -rf .venv; $$found -m venv .venv; \
 	fi; \
-	$(bin)/python -m pip install -q --disable-pip-version-check -e '.[dev]'; \
+	$(bin)/python -m pip install -qq --disable-pip-version-check -e '.[dev]'; \
 	touch $@
 
 clean: ## remove the virtual environment, caches and the engine that the scripts started

@@ -1,0 +1,307 @@
+"""A ZooKeeper server in a container, by testcontainers.
+
+testcontainers and docker are imported when a container is made, not before: importing
+this module works without them. Containers and networks bear the label
+``coordinator.testing``; ``scripts/with-zookeeper.sh`` sweeps those of its own run.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Unpack, cast
+
+from coordinator.errors import MissingExtraError
+from coordinator.testing.zookeeper import (
+    DEFAULT_JVM_FLAGS,
+    Member,
+    ServerOptions,
+    ZooKeeperServer,
+    ZooKeeperUnavailableError,
+    configuration,
+    free_port,
+)
+
+if TYPE_CHECKING:
+    import types
+
+    from testcontainers.core.container import DockerContainer
+
+__all__ = ["ZooKeeperContainer", "default_image", "engine_fault", "import_docker", "labels", "settle_image"]
+
+DEFAULT_IMAGE = "zookeeper:3.9"
+CLIENT_PORT = 2181
+#: Seconds that an engine has to answer a ping; a local one takes 2 ms.
+PING_TIMEOUT = 1.0
+#: Seconds from SIGTERM to SIGKILL; the server takes about 0.2 s.
+STOP_TIMEOUT = 5
+#: zoo.cfg keys that the images know as variables; all others go to ZOO_CFG_EXTRA.
+VARIABLES = {
+    "tickTime": "ZOO_TICK_TIME",
+    "initLimit": "ZOO_INIT_LIMIT",
+    "syncLimit": "ZOO_SYNC_LIMIT",
+    "maxClientCnxns": "ZOO_MAX_CLIENT_CNXNS",
+    "admin.enableServer": "ZOO_ADMINSERVER_ENABLED",
+    "4lw.commands.whitelist": "ZOO_4LW_COMMANDS_WHITELIST",
+    "standaloneEnabled": "ZOO_STANDALONE_ENABLED",
+    "autopurge.purgeInterval": "ZOO_AUTOPURGE_PURGEINTERVAL",
+    "autopurge.snapRetainCount": "ZOO_AUTOPURGE_SNAPRETAINCOUNT",
+}
+
+_reaper_lock = threading.Lock()
+_reaper_settled = False
+
+
+def import_docker() -> types.ModuleType:
+    """The module ``docker``.
+
+    Raises:
+        MissingExtraError: if the extra ``testing`` is not installed.
+    """
+    try:
+        import docker
+        import docker.errors
+        import testcontainers.core.container  # noqa: F401
+    except ImportError as missing:
+        raise MissingExtraError("testing") from missing
+    return cast("types.ModuleType", docker)
+
+
+def default_image() -> str:
+    """COORDINATOR_ZOOKEEPER_IMAGE, or ``zookeeper:3.9``."""
+    return os.environ.get("COORDINATOR_ZOOKEEPER_IMAGE") or DEFAULT_IMAGE
+
+
+def labels() -> dict[str, str]:
+    """What marks our containers and networks, and the run they belong to."""
+    run = os.environ.get("COORDINATOR_TESTING_RUN") or f"pid-{os.getpid()}"
+    return {"coordinator.testing": "true", "coordinator.testing.run": run}
+
+
+def engine_fault() -> str:
+    """Why no Docker engine can be used; empty if one answers within a second.
+
+    Raises:
+        MissingExtraError: if the extra ``testing`` is not installed.
+    """
+    docker = import_docker()
+    try:
+        client = docker.from_env(timeout=PING_TIMEOUT)
+        try:
+            client.ping()
+        finally:
+            client.close()
+    except (docker.errors.DockerException, OSError) as fault:
+        at = os.environ.get("DOCKER_HOST") or "the default socket"
+        return f"no Docker engine answers at {at} ({type(fault).__name__})"
+    return ""
+
+
+def settle_image(image: str) -> None:
+    """Pull the image if it is missing, and say so: it takes a while.
+
+    Raises:
+        MissingExtraError: if the extra ``testing`` is not installed.
+        ZooKeeperUnavailableError: if it cannot be pulled.
+    """
+    docker = import_docker()
+    client = docker.from_env()
+    try:
+        client.images.get(image)
+    except docker.errors.ImageNotFound:
+        sys.stderr.write(f"coordinator.testing: pulling {image}\n")
+        try:
+            client.images.pull(image)
+        except docker.errors.APIError as refused:
+            raise ZooKeeperUnavailableError(
+                f"image {image} is not there and cannot be pulled: {refused.explanation or refused}"
+            ) from refused
+    finally:
+        client.close()
+
+
+def _settle_reaper(docker: Any) -> None:
+    """Do without testcontainers' reaper where its image cannot be had.
+
+    It removes the containers of a process that was killed. Without it, ours are removed
+    at exit, and those of a killed run by scripts/with-zookeeper.sh.
+    """
+    global _reaper_settled
+    from testcontainers.core.config import testcontainers_config as settings
+
+    with _reaper_lock:
+        if _reaper_settled or settings.ryuk_disabled:
+            return
+        client = docker.from_env()
+        try:
+            client.images.get(settings.ryuk_image)
+        except docker.errors.ImageNotFound:
+            try:
+                client.images.pull(settings.ryuk_image)
+            except docker.errors.APIError:
+                settings.ryuk_disabled = True
+        finally:
+            client.close()
+        _reaper_settled = True
+
+
+class ZooKeeperContainer(ZooKeeperServer):
+    """A ZooKeeper server in a container; about 0.5 s to serving.
+
+    Args:
+        image: COORDINATOR_ZOOKEEPER_IMAGE or ``zookeeper:3.9`` unless given.
+        member: its place in an ensemble, if it is in one.
+        options: see `ServerOptions`.
+
+    Raises:
+        MissingExtraError: if the extra ``testing`` is not installed.
+        ConfigurationError: if an option is out of range.
+    """
+
+    def __init__(
+        self, *, image: str | None = None, member: Member | None = None, **options: Unpack[ServerOptions]
+    ) -> None:
+        self._docker = import_docker()
+        self._image = image or default_image()
+        self._member = member
+        self._port = options.get("port") or free_port()
+        self._environment = self._render(options)
+        self._container: DockerContainer | None = None
+        self._address = ("127.0.0.1", self._port)
+        self.origin = f"container {self._image} via testcontainers"
+
+    def _render(self, options: ServerOptions) -> dict[str, str]:
+        lines = configuration(options)
+        if self._member is not None:
+            lines["standaloneEnabled"] = "false"
+        environment = {VARIABLES[key]: value for key, value in lines.items() if key in VARIABLES}
+        environment["ZOO_CFG_EXTRA"] = " ".join(
+            f"{key}={value}" for key, value in lines.items() if key not in VARIABLES
+        )
+        environment["JVMFLAGS"] = " ".join(options.get("jvm_flags", DEFAULT_JVM_FLAGS))
+        if self._member is not None:
+            environment["ZOO_MY_ID"] = str(self._member.my_id)
+            environment["ZOO_SERVERS"] = " ".join(self._member.servers)
+        return {**environment, **options.get("environment", {})}
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and published port; 127.0.0.1 unless the engine is elsewhere."""
+        return self._address
+
+    @property
+    def container_id(self) -> str:
+        """The container's short id; empty while there is none."""
+        return str(self._wrapped().short_id) if self._container is not None else ""
+
+    def stop(self) -> None:
+        """End it by SIGTERM; its data is kept."""
+        if self._container is not None:
+            container = self._wrapped()
+            with contextlib.suppress(self._docker.errors.APIError):  # it was not paused
+                container.unpause()
+            container.stop(timeout=STOP_TIMEOUT)
+
+    def kill(self) -> None:
+        """End it by SIGKILL; its data is kept."""
+        if self._container is not None:
+            container = self._wrapped()
+            with contextlib.suppress(self._docker.errors.APIError):  # it does not run
+                container.kill("KILL")
+            container.wait()
+
+    def pause(self) -> None:
+        """Freeze all its threads; connections stay open."""
+        self._wrapped().pause()
+
+    def thaw(self) -> None:
+        """End a freeze."""
+        self._wrapped().unpause()
+
+    def close(self) -> None:
+        """Remove the container with its data."""
+        container, self._container = self._container, None
+        atexit.unregister(self.close)
+        if container is not None:
+            with contextlib.suppress(self._docker.errors.NotFound):
+                container.stop()  # testcontainers' word for removing it
+
+    def _wrapped(self) -> Any:
+        if self._container is None:
+            raise ZooKeeperUnavailableError(f"{self.origin} at {self.hosts} is not running")
+        return self._container.get_wrapped_container()
+
+    def _launch(self) -> None:
+        if self._container is not None:
+            self._wrapped().start()
+            return
+        settle_image(self._image)
+        _settle_reaper(self._docker)
+        container = self._create()
+        self._container = container
+        atexit.register(self.close)
+        try:
+            container.start()
+            self._address = self._published(container)
+        except (self._docker.errors.APIError, OSError) as refused:
+            self.close()
+            raise ZooKeeperUnavailableError(f"{self.origin} cannot be started: {refused}") from refused
+
+    def _create(self) -> DockerContainer:
+        from testcontainers.core.config import ConnectionMode
+        from testcontainers.core.container import DockerContainer
+
+        container = DockerContainer(self._image, env=dict(self._environment))
+        settings: dict[str, Any] = {"labels": labels()}
+        if self._member is not None:
+            settings |= {"hostname": f"zk{self._member.my_id}"}
+            container.with_network(cast("Any", _NamedNetwork(self._member.network)))
+            container.with_network_aliases(f"zk{self._member.my_id}")
+        container.with_kwargs(**settings)
+        client = container.get_docker_client()
+        if client.get_connection_mode() == ConnectionMode.docker_host and client.host() == "localhost":
+            # Not open to the whole network; testcontainers' own types know ports only.
+            container.ports[str(CLIENT_PORT)] = cast("int", ("127.0.0.1", self._port))
+        else:
+            container.with_bind_ports(CLIENT_PORT, self._port)
+        return container
+
+    def _published(self, container: DockerContainer) -> tuple[str, int]:
+        """Where the client port is to be found; 127.0.0.1 wherever that works.
+
+        testcontainers believes that it runs inside a container wherever /.dockerenv exists, and would
+        then take the gateway's address, which changes with the network.
+        """
+        client = container.get_docker_client()
+        mode = client.get_connection_mode()
+        if mode == mode.docker_host:
+            host = client.host()
+            return ("127.0.0.1" if host == "localhost" else host), self._port
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), 0.5):
+            return "127.0.0.1", self._port
+        return container.get_container_host_ip(), self._port if mode.use_mapped_port else CLIENT_PORT
+
+    def _ended(self) -> bool:
+        if self._container is None:
+            return True
+        container = self._wrapped()
+        container.reload()
+        return container.status in ("exited", "dead")
+
+    def _log_tail(self) -> str:
+        if self._container is None:
+            return ""
+        with contextlib.suppress(self._docker.errors.APIError):
+            return str(self._wrapped().logs(tail=20).decode("utf-8", "replace"))
+        return ""
+
+
+class _NamedNetwork:
+    """What DockerContainer asks of a testcontainers Network: its name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name

@@ -1,0 +1,210 @@
+"""A ZooKeeper server as a child process: for machines without any Docker engine.
+
+It needs ZooKeeper's jars, in ``ZOOKEEPER_HOME`` or where Debian puts them, and a java.
+The child has a process group of its own, so that Ctrl-C reaches only us; it ends with
+`close`, at the latest at interpreter exit.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+from coordinator.testing.zookeeper import (
+    DEFAULT_JVM_FLAGS,
+    Member,
+    ServerOptions,
+    ZooKeeperServer,
+    ZooKeeperUnavailableError,
+    configuration,
+    free_port,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Installation", "ZooKeeperProcess", "find_installation"]
+
+#: Where Debian's libzookeeper-java and its dependencies put their jars.
+DEBIAN_JARS = Path("/usr/share/java")
+#: What a server loads, seen by logging its class loading.
+JARS = ("zookeeper", "zookeeper-jute", "slf4j-api", "slf4j-simple", "metrics-core", "snappy-java")
+MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
+#: Seconds until a stop by SIGTERM becomes SIGKILL; it takes about 0.1 s.
+STOP_TIMEOUT = 5.0
+
+
+class Installation:
+    """A java and a class path that can run a ZooKeeper server."""
+
+    def __init__(self, java: str, classpath: Sequence[str], where: str) -> None:
+        self.java = java
+        self.classpath = tuple(classpath)
+        self.where = where
+
+
+def find_installation() -> Installation:
+    """Find ZooKeeper's jars and a java on this machine.
+
+    Raises:
+        ZooKeeperUnavailableError: naming what is missing.
+    """
+    configured = os.environ.get("ZOOKEEPER_HOME")
+    home = Path(configured) if configured else None
+    if home is not None:
+        classpath, where = _jars_of(home), str(home)
+    else:
+        classpath, where = _debian_jars(), str(DEBIAN_JARS)
+    java = _find_java(home)
+    return Installation(java, classpath, where)
+
+
+def _jars_of(home: Path) -> list[str]:
+    jars = [*sorted(home.glob("zookeeper-*.jar")), *sorted((home / "lib").glob("*.jar"))]
+    if not any(jar.name.startswith("zookeeper") for jar in jars):
+        raise ZooKeeperUnavailableError(f"ZOOKEEPER_HOME={home} has no lib/zookeeper*.jar")
+    # The official distribution logs at DEBUG without its own configuration.
+    return [*map(str, jars), *([str(home / "conf")] if (home / "conf").is_dir() else [])]
+
+
+def _debian_jars() -> list[str]:
+    jars = [DEBIAN_JARS / f"{name}.jar" for name in JARS]
+    if missing := [jar.name for jar in jars if not jar.exists()]:
+        raise ZooKeeperUnavailableError(
+            f"ZOOKEEPER_HOME is not set, and {DEBIAN_JARS} lacks {', '.join(missing)}"
+        )
+    return [str(jar) for jar in jars]
+
+
+def _find_java(home: Path | None) -> str:
+    candidates = [home / "jre/bin/java"] if home is not None else []
+    if java_home := os.environ.get("JAVA_HOME"):
+        candidates.append(Path(java_home) / "bin/java")
+    for candidate in candidates:
+        if os.access(candidate, os.X_OK):
+            return str(candidate)
+    if found := shutil.which("java"):
+        return found
+    raise ZooKeeperUnavailableError("no java: neither $ZOOKEEPER_HOME/jre, nor JAVA_HOME, nor on PATH")
+
+
+class ZooKeeperProcess(ZooKeeperServer):
+    """A ZooKeeper server as a child process, its data in a temporary folder.
+
+    Args:
+        member: its place in an ensemble, if it is in one.
+        options: see `ServerOptions`.
+
+    Raises:
+        ZooKeeperUnavailableError: if this machine has no ZooKeeper or no java.
+    """
+
+    def __init__(self, *, member: Member | None = None, **options: Unpack[ServerOptions]) -> None:
+        self._installation = find_installation()
+        self._member = member
+        self._port = options.get("port") or free_port()
+        self._config = configuration(options)
+        self._flags = tuple(options.get("jvm_flags", DEFAULT_JVM_FLAGS))
+        self._environment = dict(options.get("environment", {}))
+        self._folder: Path | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self.origin = f"child process, ZooKeeper of {self._installation.where}"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """127.0.0.1 and the client port."""
+        return "127.0.0.1", self._port
+
+    def stop(self) -> None:
+        """End it by SIGTERM; its data is kept."""
+        child = self._child
+        if child is None:
+            return
+        self.thaw()
+        child.terminate()
+        try:
+            child.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        self._child = None
+
+    def kill(self) -> None:
+        """End it by SIGKILL; its data is kept."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            self._child = None
+
+    def pause(self) -> None:
+        """Freeze it by SIGSTOP."""
+        self._running().send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """End a freeze by SIGCONT."""
+        self._running().send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """Kill it and delete its data."""
+        self.kill()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+        atexit.unregister(self.close)
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._child is None:
+            raise ZooKeeperUnavailableError(f"{self.origin} at {self.hosts} is not running")
+        return self._child
+
+    def _launch(self) -> None:
+        if self._child is not None:
+            if self._child.poll() is None:
+                return
+            self._child = None
+        if self._folder is None:
+            self._folder = self._furnish()
+            atexit.register(self.close)
+        command = [self._installation.java, *self._flags, f"-Dzookeeper.log.dir={self._folder}"]
+        command += ["-cp", os.pathsep.join(self._installation.classpath), MAIN, str(self._folder / "zoo.cfg")]
+        with (self._folder / "log").open("ab") as log:
+            self._child = subprocess.Popen(  # noqa: S603 the command is ours
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self._environment},
+                start_new_session=True,
+            )
+
+    def _furnish(self) -> Path:
+        """A new folder with zoo.cfg and, in an ensemble, the server's number."""
+        folder = Path(tempfile.mkdtemp(prefix="coordinator-zookeeper-"))
+        data = folder / "data"
+        data.mkdir()
+        lines = {**self._config, "dataDir": str(data)}
+        if self._member is None:
+            lines |= {"clientPort": str(self._port), "clientPortAddress": "127.0.0.1"}
+        text = [f"{key}={value}" for key, value in lines.items()]
+        if self._member is not None:
+            text += self._member.servers
+            (data / "myid").write_text(f"{self._member.my_id}\n")
+        (folder / "zoo.cfg").write_text("\n".join(text) + "\n")
+        return folder
+
+    def _ended(self) -> bool:
+        return self._child is None or self._child.poll() is not None
+
+    def _log_tail(self) -> str:
+        if self._folder is None:
+            return ""
+        with contextlib.suppress(OSError):
+            return "\n".join((self._folder / "log").read_text(errors="replace").splitlines()[-20:])
+        return ""

@@ -1,0 +1,443 @@
+"""A TCP proxy that breaks on command: faults on the wire without root or kernel modules.
+
+One thread serves all connections. A knob that was set has taken effect when the
+assignment returns: the thread itself turns it, between two looks at the sockets.
+
+::
+
+    client ==== up ====>  | chunks, each with its time of arrival |  ====> server
+    client <=== down ===  | chunks, each with its time of arrival |  <==== server
+
+A stream that is black or waits for its latency keeps what arrives, the end of the stream
+included, and passes it on later; nothing is lost unless the connection is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import selectors
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Self
+
+from coordinator.errors import ClosedError
+from coordinator.testing.zookeeper import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["FaultProxy"]
+
+#: Bytes that a stream keeps before it stops to read, as a full socket buffer would.
+KEPT_MOST = 1 << 20
+CHUNK = 65536
+#: Closing a socket that lingers for 0 s sends RST instead of FIN (socket(7), SO_LINGER).
+LINGER_NONE = struct.pack("ii", 1, 0)
+#: Seconds that the thread may take to end; it takes one pass over the sockets.
+JOIN_TIMEOUT = 5.0
+
+
+class _Stream:
+    """One direction of a connection: what was read and not passed on yet."""
+
+    def __init__(self, side: str) -> None:
+        self.side = side
+        # Time of arrival, then bytes; b"" stands for FIN, None for RST.
+        self.chunks: deque[tuple[float, bytes | None]] = deque()
+        self.kept = 0
+        self.ended = False  # no more will be read
+        self.finished = False  # the FIN was passed on
+        self.clogged = True  # the sink takes nothing now
+
+    def keep(self, data: bytes | None) -> None:
+        self.chunks.append((time.monotonic(), data))
+        self.kept += len(data or b"")
+        self.ended = not data
+
+    def passed(self, count: int) -> None:
+        at, data = self.chunks.popleft()
+        self.kept -= count
+        if data and count < len(data):
+            self.chunks.appendleft((at, data[count:]))
+
+
+class _Connection:
+    """A client's socket, the server's socket once there is one, and two streams."""
+
+    def __init__(self, client: socket.socket) -> None:
+        self.client = client
+        self.server: socket.socket | None = None
+        self.connected = False
+        self.up = _Stream("up")
+        self.down = _Stream("down")
+        self.down.clogged = False
+
+    def source(self, stream: _Stream) -> socket.socket | None:
+        return self.client if stream is self.up else self.server
+
+    def sink(self, stream: _Stream) -> socket.socket | None:
+        return self.server if stream is self.up else self.client
+
+    def interest(self, end: socket.socket) -> int:
+        """What the selector shall tell about one of the two sockets."""
+        read, write = (self.up, self.down) if end is self.client else (self.down, self.up)
+        events = 0
+        if end is self.server and not self.connected:
+            return selectors.EVENT_WRITE
+        if not read.ended and read.kept < KEPT_MOST:
+            events |= selectors.EVENT_READ
+        if write.clogged:
+            events |= selectors.EVENT_WRITE
+        return events
+
+
+class FaultProxy:
+    """A proxy in front of a server, with knobs for faults.
+
+    As a context manager it is closed on exit, with its thread and all sockets.
+
+    Args:
+        host: the server's host.
+        port: the server's port.
+
+    Raises:
+        OSError: if the host cannot be resolved.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        self._family, self._target = family, target
+        self._upstream = f"{host}:{port}"
+        self._port = free_port()
+        self._latency = 0.0
+        self._black = {"up": False, "down": False}
+        self._cut_after: dict[str, int | None] = {"up": None, "down": None}
+        self._connections: set[_Connection] = set()
+        self._deeds: deque[tuple[Callable[[], object], Future[None]]] = deque()
+        self._lock = threading.Lock()
+        self._closing = False  # under the lock: no further deeds
+        self._stopped = False  # the thread's own
+        self._selector = selectors.DefaultSelector()
+        self._bell, self._ear = socket.socketpair()
+        self._ear.settimeout(0)
+        self._selector.register(self._ear, selectors.EVENT_READ)
+        self._listener: socket.socket | None = None
+        self._listen()
+        self._thread = threading.Thread(
+            target=self._run, name=f"coordinator-fault-proxy-{self._port}", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where clients connect to."""
+        return "127.0.0.1", self._port
+
+    @property
+    def port(self) -> int:
+        """The port that clients connect to; stays the same while `refuse` is set."""
+        return self._port
+
+    @property
+    def hosts(self) -> str:
+        """The connection string for clients, ``127.0.0.1:PORT``."""
+        return f"127.0.0.1:{self._port}"
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open, those that wait for the server included."""
+        return len(self._connections)
+
+    @property
+    def latency(self) -> float:
+        """Seconds by which each chunk is late, in each direction."""
+        return self._latency
+
+    @latency.setter
+    def latency(self, seconds: float) -> None:
+        self._do(lambda: setattr(self, "_latency", seconds))
+
+    @property
+    def blackhole(self) -> bool:
+        """Nothing passes in either direction, connections stay open: a pulled cable."""
+        return self._black["up"] and self._black["down"]
+
+    @blackhole.setter
+    def blackhole(self, black: bool) -> None:
+        self._do(lambda: self._black.update(up=black, down=black))
+
+    @property
+    def blackhole_up(self) -> bool:
+        """Nothing passes from client to server; new connections are not passed on either."""
+        return self._black["up"]
+
+    @blackhole_up.setter
+    def blackhole_up(self, black: bool) -> None:
+        self._do(lambda: self._black.update(up=black))
+
+    @property
+    def blackhole_down(self) -> bool:
+        """Nothing passes from server to client: requests arrive, answers do not."""
+        return self._black["down"]
+
+    @blackhole_down.setter
+    def blackhole_down(self, black: bool) -> None:
+        self._do(lambda: self._black.update(down=black))
+
+    @property
+    def refuse(self) -> bool:
+        """New connections are refused; those that stand are left alone."""
+        return self._listener is None
+
+    @refuse.setter
+    def refuse(self, refused: bool) -> None:
+        self._do(self._deafen if refused else self._listen)
+
+    @property
+    def cut_after_up(self) -> int | None:
+        """Bytes from client to server until the connection is reset; None again when it was."""
+        return self._cut_after["up"]
+
+    @cut_after_up.setter
+    def cut_after_up(self, count: int | None) -> None:
+        self._do(lambda: self._cut_after.update(up=count))
+
+    @property
+    def cut_after_down(self) -> int | None:
+        """Bytes from server to client until the connection is reset; None again when it was."""
+        return self._cut_after["down"]
+
+    @cut_after_down.setter
+    def cut_after_down(self, count: int | None) -> None:
+        self._do(lambda: self._cut_after.update(down=count))
+
+    def reset_all(self) -> None:
+        """Break every connection by RST, to both sides; what was kept is lost."""
+        self._do(lambda: self._drop_all(reset=True))
+
+    def cut(self) -> None:
+        """End every connection by FIN, to both sides; what was kept is lost."""
+        self._do(lambda: self._drop_all(reset=False))
+
+    def close(self) -> None:
+        """Reset all connections, stop listening, end the thread. May be called again."""
+        with contextlib.suppress(ClosedError):
+            self._do(self._stop, last=True)
+        self._thread.join(JOIN_TIMEOUT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<FaultProxy {self.hosts} -> {self._upstream}>"
+
+    def _do(self, deed: Callable[[], object], *, last: bool = False) -> None:
+        """Have the thread do it, and wait until it is done."""
+        done: Future[None] = Future()
+        with self._lock:
+            if self._closing:
+                raise ClosedError(f"the fault proxy at {self.hosts} is closed")
+            self._closing = last
+            self._deeds.append((deed, done))
+            self._bell.send(b"\0")
+        done.result()
+
+    # All below runs in the thread.
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped:
+                for key, events in self._selector.select(self._patience()):
+                    if key.fileobj is self._ear:
+                        self._obey()
+                    elif key.fileobj is self._listener:
+                        self._accept()
+                    elif isinstance(key.data, _Connection) and key.data in self._connections:
+                        self._attend(key.data, key.fileobj, events)  # type: ignore[arg-type]
+                for connection in tuple(self._connections):
+                    self._serve(connection)
+        finally:
+            self._bury()
+
+    def _patience(self) -> float | None:
+        """Seconds until the next chunk is due; None if only a socket can bring news."""
+        due = [
+            stream.chunks[0][0] + self._latency
+            for connection in self._connections
+            for stream in (connection.up, connection.down)
+            if stream.chunks and not stream.clogged and not self._black[stream.side]
+        ]
+        return max(min(due) - time.monotonic(), 0.0) if due else None
+
+    def _obey(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._ear.recv(4096)
+        while self._deeds:
+            deed, done = self._deeds.popleft()
+            try:
+                deed()
+            except OSError as failed:
+                done.set_exception(failed)
+            else:
+                done.set_result(None)
+
+    def _listen(self) -> None:
+        if self._listener is None:
+            listener = socket.socket()
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", self._port))
+            listener.listen(128)
+            listener.settimeout(0)
+            self._listener = listener
+            self._selector.register(listener, selectors.EVENT_READ)
+
+    def _deafen(self) -> None:
+        if self._listener is not None:
+            self._selector.unregister(self._listener)
+            self._listener.close()
+            self._listener = None
+
+    def _accept(self) -> None:
+        if self._listener is None:
+            return
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            client, _ = self._listener.accept()
+            client.settimeout(0)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._connections.add(_Connection(client))
+
+    def _connect(self, connection: _Connection) -> None:
+        server = socket.socket(self._family)
+        server.settimeout(0)
+        server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.server = server
+        if server.connect_ex(self._target) not in (0, errno.EINPROGRESS):
+            self._drop(connection, reset=True)
+
+    def _attend(self, connection: _Connection, end: socket.socket, events: int) -> None:
+        if end is connection.server and not connection.connected:
+            if end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                self._drop(connection, reset=True)
+                return
+            connection.connected = True
+        read, write = (
+            (connection.up, connection.down) if end is connection.client else (connection.down, connection.up)
+        )
+        if events & selectors.EVENT_WRITE:
+            write.clogged = False
+        if events & selectors.EVENT_READ and not read.ended:
+            try:
+                read.keep(end.recv(CHUNK))
+            except BlockingIOError:
+                pass
+            except OSError:
+                read.keep(None)
+
+    def _serve(self, connection: _Connection) -> None:
+        """Pass on what is due, then tell the selector what to wait for."""
+        if connection.server is None and not self._black["up"]:
+            self._connect(connection)
+        for stream in (connection.up, connection.down):
+            while connection in self._connections and self._pass(connection, stream):
+                pass
+        if connection in self._connections:
+            self._watch(connection, connection.client)
+            if connection.server is not None:
+                self._watch(connection, connection.server)
+
+    def _pass(self, connection: _Connection, stream: _Stream) -> bool:
+        """Pass on one chunk of a stream; whether it is worth trying again."""
+        sink = connection.sink(stream)
+        if sink is None or stream.clogged or self._black[stream.side] or not stream.chunks:
+            return False
+        at, data = stream.chunks[0]
+        if at + self._latency > time.monotonic():
+            return False
+        if data is None:
+            self._drop(connection, reset=True)
+            return False
+        if not data:
+            self._finish(connection, stream, sink)
+            return False
+        return self._send(connection, stream, sink, data)
+
+    def _send(self, connection: _Connection, stream: _Stream, sink: socket.socket, data: bytes) -> bool:
+        left = self._cut_after[stream.side]
+        piece = data if left is None else data[:left]
+        try:
+            sent = sink.send(piece) if piece else 0
+        except BlockingIOError:
+            stream.clogged = True
+            return False
+        except OSError:
+            self._drop(connection, reset=True)
+            return False
+        stream.passed(sent)
+        if left is not None:
+            self._cut_after[stream.side] = left - sent if left > sent else None
+            if left <= sent:
+                self._drop(connection, reset=True)
+        return True
+
+    def _finish(self, connection: _Connection, stream: _Stream, sink: socket.socket) -> None:
+        """Pass on a FIN; the other direction may still be in use."""
+        stream.passed(0)
+        stream.finished = True
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+        if connection.up.finished and connection.down.finished:
+            self._drop(connection, reset=False)
+
+    def _watch(self, connection: _Connection, end: socket.socket) -> None:
+        events = connection.interest(end)
+        key = self._selector.get_map().get(end)
+        if key is None and events:
+            self._selector.register(end, events, connection)
+        elif key is not None and not events:
+            self._selector.unregister(end)
+        elif key is not None and key.events != events:
+            self._selector.modify(end, events, connection)
+
+    def _drop(self, connection: _Connection, *, reset: bool) -> None:
+        self._connections.discard(connection)
+        for end in (connection.client, connection.server):
+            if end is None:
+                continue
+            if self._selector.get_map().get(end) is not None:
+                self._selector.unregister(end)
+            with contextlib.suppress(OSError):
+                if reset:
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NONE)
+                else:
+                    # With unread bytes a close would send RST.
+                    end.shutdown(socket.SHUT_WR)
+                    while end.recv(CHUNK):
+                        pass
+            end.close()
+
+    def _drop_all(self, *, reset: bool) -> None:
+        for connection in tuple(self._connections):
+            self._drop(connection, reset=reset)
+
+    def _stop(self) -> None:
+        self._stopped = True
+
+    def _bury(self) -> None:
+        """Leave no socket, and nobody waiting for a deed."""
+        with self._lock:
+            self._closing = True
+        self._drop_all(reset=True)
+        self._deafen()
+        while self._deeds:
+            self._deeds.popleft()[1].set_exception(ClosedError(f"the fault proxy at {self.hosts} is closed"))
+        self._selector.close()
+        self._bell.close()
+        self._ear.close()

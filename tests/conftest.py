@@ -1,0 +1,101 @@
+"""One ZooKeeper for the whole session, and a look at what each test leaves behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from coordinator.testing import FaultProxy, ZooKeeperEnsemble, ZooKeeperServer, provide
+from coordinator.testing.container import engine_fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Seconds for threads that a test has told to end.
+GRACE = 2.0
+#: Threads of libraries that live as long as the process: pytest-timeout's and xdist's.
+LASTING = ("pytest_timeout", "execnet")
+
+SERVED = pytest.StashKey[dict[str, str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[SERVED] = {}
+
+
+@pytest.fixture(scope="session")
+def zookeeper(pytestconfig: pytest.Config) -> Iterator[ZooKeeperServer]:
+    """A server with ticks of 0.1 s, the same for all tests: use paths of your own."""
+    with provide(tick=0.1) as server:
+        pytestconfig.stash[SERVED]["zookeeper"] = f"{server.origin}, ZooKeeper {server.version}"
+        yield server
+
+
+@pytest.fixture
+def proxy(zookeeper: ZooKeeperServer) -> Iterator[FaultProxy]:
+    """A proxy of one test's own in front of the server."""
+    with FaultProxy(*zookeeper.address) as between:
+        yield between
+
+
+@pytest.fixture(scope="session")
+def ensemble(pytestconfig: pytest.Config) -> Iterator[ZooKeeperEnsemble]:
+    """Three servers; a test that breaks one mends it before it ends."""
+    with ZooKeeperEnsemble(3, tick=0.1) as three:
+        pytestconfig.stash[SERVED]["ensemble"] = f"{three.origin}, ZooKeeper {three.nodes[0].version}"
+        yield three
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves threads behind, and note which server it used."""
+    # Session fixtures may own threads: they are made first, so as to be there before the test.
+    used = [name for name in ("zookeeper", "ensemble") if name in request.fixturenames]
+    for name in used:
+        request.getfixturevalue(name)
+        request.node.user_properties.append(("zookeeper", request.config.stash[SERVED][name]))
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + GRACE
+    while leaked := _new_threads(before):
+        if time.monotonic() >= deadline:
+            pytest.fail(f"threads left behind: {sorted(thread.name for thread in leaked)}", pytrace=False)
+        leaked[0].join(max(deadline - time.monotonic(), 0.001))
+
+
+def _new_threads(before: set[threading.Thread]) -> list[threading.Thread]:
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread not in before and thread.is_alive() and not thread.name.startswith(LASTING)
+    ]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test marked docker is skipped without an engine, but not where one is required."""
+    if item.get_closest_marker("docker") is None:
+        return
+    fault = engine_fault()
+    if not fault:
+        return
+    if os.environ.get("CI") == "true" or os.environ.get("COORDINATOR_REQUIRE_DOCKER") == "1":
+        pytest.fail(fault, pytrace=False)
+    pytest.skip(fault)
+
+
+def pytest_report_header() -> str:
+    """Say what was configured; what was found is in the summary, since servers start late."""
+    hosts = os.environ.get("COORDINATOR_TEST_HOSTS")
+    forced = os.environ.get("COORDINATOR_ZOOKEEPER")
+    return f"zookeeper: {hosts or forced or 'container, else child process'}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for group in ("passed", "failed") for report in terminalreporter.getreports(group)]
+    origins = {value for report in reports for name, value in report.user_properties if name == "zookeeper"}
+    for origin in sorted(origins):
+        terminalreporter.write_line(f"zookeeper: {origin}")

@@ -1,0 +1,582 @@
+"""Our kazoo handler: kazoo's threads, sockets and waiting, through its public seams only.
+
+`KazooClient(handler=KazooHandler(...))` asks the handler for everything that touches the operating system.
+That is where we hear what kazoo does not tell: the negotiated timeout, the last contact, why an attempt
+failed; and where we do what it does not do: give up a silent link under traffic, never block a caller, stop
+at once, call our own callbacks in the order of the wire.
+
+    kazoo's connection thread --create_connection--> Link (engine/link.py)
+                              --select-------------> silence is judged here
+                              --sleep_func---------> one pass over all hosts has failed: our backoff
+                              --dispatch_callback--> DirectWatch: at once;   others: kazoo's watch thread
+                              --async_result.set---> DirectResult: at once;  others: kazoo's completion thread
+
+It must not interpret sessions or keep requests: that is the session machine's and the port's.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import logging
+import queue
+import random as random_module
+import socket
+import threading
+import time
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from kazoo.handlers.threading import SequentialThreadingHandler
+
+from coordinator.engine import clock
+from coordinator.engine.clock import Backoff, Jitter, LinkListener, Passes, Unheard, server_name
+from coordinator.engine.link import Link
+from coordinator.engine.wake import Dialler, WakeChannel, cause_of, resolve, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+_logger = logging.getLogger(__name__)
+
+JOIN_TIMEOUT = 1.0
+"""Seconds that `stop` waits for each of kazoo's two callback threads: two of them keep `close` within 2 s."""
+
+
+class DirectWatch:
+    """A watch that is called in the connection thread, in the order of the wire.
+
+    It must not block, nor call kazoo and wait. What it raises is logged.
+
+    Args:
+        function: called with kazoo's WatchedEvent.
+    """
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[[Any], object]) -> None:
+        self._function = function
+
+    def __call__(self, event: Any) -> None:
+        """Deliver one event."""
+        self._function(event)
+
+
+class DirectResult:
+    """kazoo's IAsyncResult whose links are called in the thread that sets it, in order, at once.
+
+    kazoo's own result passes each callback through its completion thread: a reply could overtake, or be
+    overtaken by, the watch event before it. The first set counts; kazoo sets some results twice (client.py,
+    `_call`: the failing wake-up of a request that is already queued).
+    """
+
+    __slots__ = ("_callbacks", "_event", "_failure", "_handler", "_lock", "_ready", "value")
+
+    def __init__(self, handler: KazooHandler) -> None:
+        self.value: Any = None
+        self._failure: BaseException | None = None
+        self._ready = False
+        self._callbacks: list[Callable[[Any], object]] = []
+        self._event: threading.Event | None = None
+        self._lock = threading.Lock()
+        self._handler = handler
+
+    def ready(self) -> bool:
+        """Whether it holds a value or an exception."""
+        return self._ready
+
+    def successful(self) -> bool:
+        """Whether it holds a value."""
+        return self._ready and self._failure is None
+
+    @property
+    def exception(self) -> BaseException | None:
+        """The exception it holds, or None."""
+        return self._failure
+
+    def set(self, value: object = None) -> None:
+        """Store the value and call the links; ignored when it is ready."""
+        self._settle(value, None)
+
+    def set_exception(self, exception: BaseException) -> None:
+        """Store the exception and call the links; ignored when it is ready."""
+        self._settle(None, exception)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002
+        """Return the value or raise the exception.
+
+        Raises:
+            KazooTimeoutError: not ready within `timeout` seconds, or at once without `block`.
+        """
+        if not self._ready and not (block and self.wait(timeout)):
+            raise self._handler.timeout_exception
+        if self._failure is not None:
+            raise self._failure
+        return self.value
+
+    def get_nowait(self) -> Any:
+        """As `get` without blocking."""
+        return self.get(block=False)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is ready; whether it is."""
+        with self._lock:
+            if self._ready:
+                return True
+            event = self._event = self._event or threading.Event()
+        return event.wait(timeout)
+
+    def rawlink(self, callback: Callable[[Any], object]) -> None:
+        """Call `callback` with this result when it is ready, now if it is."""
+        with self._lock:
+            if not self._ready:
+                if callback not in self._callbacks:
+                    self._callbacks.append(callback)
+                return
+        self._call(callback)
+
+    def unlink(self, callback: Callable[[Any], object]) -> None:
+        """Forget `callback` if it has not been called."""
+        with self._lock:
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)
+
+    def _settle(self, value: object, failure: BaseException | None) -> None:
+        with self._lock:
+            if self._ready:
+                return
+            self.value, self._failure, self._ready = value, failure, True
+            callbacks, self._callbacks = self._callbacks, []
+            event = self._event
+        if event is not None:
+            event.set()
+        for callback in callbacks:
+            self._call(callback)
+
+    def _call(self, callback: Callable[[Any], object]) -> None:
+        with self._handler.direct():  # what kazoo asks for in the rest of a chain stays in this thread, too
+            try:
+                callback(self)
+            except Exception:
+                _logger.exception("a link of a direct result failed")
+
+
+class _Direct(threading.local):
+    """`with` it, and the results made in this thread are direct ones."""
+
+    depth = 0
+
+    def __enter__(self) -> None:
+        self.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.depth -= 1
+
+
+class _Probe(socket.socket):
+    """The socket of kazoo's search for a read-write server, which ends a read-only link when it finds one."""
+
+    link: Link | None = None
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        """Receive; kazoo raises RWServerAvailable, and fails its queue, right after it has read `rw`."""
+        data = super().recv(size, flags)
+        if data == b"rw" and self.link is not None:
+            self.link.bury("closing")
+        return data
+
+
+class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo is untyped
+    """A threading handler with clocks, for one KazooClient.
+
+    Give it `KazooRetry(max_tries=-1, delay=0.1, backoff=1, max_jitter=0.0, max_delay=0.1,
+    sleep_func=handler.sleep_func)` as `connection_retry`: kazoo then sleeps exactly once per failed pass, and
+    how long is decided here.
+
+    Args:
+        name: prefix of the names of kazoo's threads.
+        hosts: the configured (host, port) pairs, as kazoo.hosts.collect_hosts gives them; also an attribute.
+        listener: told of failed attempts and heartbeats.
+        connect_timeout: seconds to open a connection to one host; None: the session timeout divided by the
+            number of hosts, so that one silent host does not cost the session (kazoo: all of it, for each).
+        first_delay: bound of the first pause after a failed pass, in seconds. Small: most outages are one
+            server of several being restarted.
+        max_delay: bound of any pause, in seconds: an ensemble is found within one second of its return.
+        random: where the jitter comes from.
+        portable: no eventfd, as on a system without it.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str = "coordinator",
+        hosts: Sequence[tuple[str, int]] = (),
+        listener: LinkListener | None = None,
+        connect_timeout: float | None = None,
+        first_delay: float = 0.02,
+        max_delay: float = 1.0,
+        random: Jitter | None = None,
+        portable: bool = False,
+    ) -> None:
+        super().__init__()
+        self.thread_prefix = name
+        self.hosts = hosts
+        self._listener: LinkListener = listener if listener is not None else Unheard()
+        self._connect_timeout = connect_timeout
+        self._portable = portable
+        jitter: Jitter = random if random is not None else random_module.SystemRandom()
+        self._passes = Passes(self._listener, Backoff(first_delay, max_delay, jitter))
+        self._per_host = 10.0
+        self._unresolved: dict[tuple[str, int], str] = {}
+        self._link: Link | None = None
+        self._unsettled: Link | None = None
+        self._contact = -inf
+        self._connection_thread: threading.Thread | None = None
+        self._dialler = Dialler(portable=portable)
+        self._lifecycle = threading.Lock()
+        self._alive = False
+        self._workers_alive: list[tuple[threading.Thread, queue.Queue[Callable[[], object] | None]]] = []
+        self._direct = _Direct()
+
+    # -- threads -----------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether kazoo's callback threads are to be used."""
+        return self._alive
+
+    def start(self) -> None:
+        """Start kazoo's callback threads; a second start does nothing."""
+        with self._lifecycle:
+            if self._alive:
+                return
+            self.reset_abort()
+            self._workers_alive = [
+                (self._start_thread(_work, role, work), work)
+                for role, work in (("completions", self.completion_queue), ("watches", self.callback_queue))
+            ]
+            self._alive = True
+        atexit.register(self.stop)
+
+    def stop(self) -> None:
+        """Stop kazoo's callback threads, and let no connect or pause hold up the connection thread.
+
+        A user's callback that blocks cannot hang it: after `JOIN_TIMEOUT` a thread is left to itself, with a
+        warning that names it. From one of these threads it does not wait for that thread.
+        """
+        with self._lifecycle:
+            if not self._alive:
+                return
+            self._alive = False
+            workers, self._workers_alive = self._workers_alive, []
+            self.callback_queue: queue.Queue[Any] = queue.Queue()
+            self.completion_queue: queue.Queue[Any] = queue.Queue()
+        self._dialler.call_off()
+        atexit.unregister(self.stop)
+        for _, work in workers:
+            work.put(None)
+        for thread, _ in workers:
+            if thread is threading.current_thread():
+                continue
+            thread.join(JOIN_TIMEOUT)
+            if thread.is_alive():
+                _logger.warning(
+                    "thread %s did not stop in %.1f s: a callback blocks it, and it is left behind",
+                    thread.name,
+                    JOIN_TIMEOUT,
+                )
+
+    def spawn(self, func: Callable[..., object], *args: Any, **kwargs: Any) -> threading.Thread:
+        """Start a named daemon thread; the one that runs kazoo's `zk_loop` is the connection thread."""
+        role = getattr(func, "__name__", "thread")
+        if role == "zk_loop":
+            return self._start_thread(func, "connection", *args, **kwargs)
+        return self._start_thread(func, role, *args, **kwargs)
+
+    def _start_thread(
+        self, func: Callable[..., object], role: str, *args: Any, **kwargs: Any
+    ) -> threading.Thread:
+        name = f"{self.thread_prefix}-kazoo-{role}"
+        thread = threading.Thread(target=func, args=args, kwargs=kwargs, name=name, daemon=True)
+        if role == "connection":
+            self._connection_thread = thread
+        thread.start()
+        return thread
+
+    # -- waiting -----------------------------------------------------------------------------------------
+
+    def create_socket_pair(self) -> tuple[WakeChannel, WakeChannel]:
+        """Make kazoo's wake-up channel: one object for both ends."""
+        channel = WakeChannel(portable=self._portable)
+        return channel, channel
+
+    def select(
+        self, rlist: Sequence[Any], wlist: Sequence[Any], xlist: Sequence[Any], timeout: float | None = None
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        """As select.select, of descriptors, objects with `fileno`, links and the wake channel.
+
+        What a link has read ahead counts as readable. A link that owes an answer for too long is cut: kazoo
+        sees it end, says SUSPENDED and tries the next server (its own detection needs an idle connection).
+        """
+        link = self._link
+        if link is None or not (link in rlist or link in wlist):
+            link = None
+        elif clock.now() - link.contact >= link.patience:
+            self._judge(link)
+        readable, reads, bell = _triage_reads(rlist)
+        writable, writes = _triage_writes(wlist)
+        if not readable and not writable:
+            ready = self._wait(link, bell, reads, writes, timeout)
+            if bell is not None and bell.count:
+                readable.append(bell)
+            elif not ready and link is not None:
+                return self._give_up(link, rlist, wlist)
+        elif reads or writes:
+            ready = wait_for(reads, writes, 0)
+        else:
+            return readable, writable, []
+        readable += [reads[fd] for fd in ready if fd in reads]
+        writable += [writes[fd] for fd in ready if fd in writes]
+        if link is not None and link in writable:
+            link.writable = True
+        return readable, writable, []
+
+    def _wait(
+        self,
+        link: Link | None,
+        bell: WakeChannel | None,
+        reads: dict[int, Any],
+        writes: dict[int, Any],
+        timeout: float | None,
+    ) -> set[int]:
+        """Sleep until something is ready or time is up; cut a link that falls silent meanwhile."""
+        until = inf if timeout is None else clock.now() + timeout
+        polled = [*reads] if bell is None else [*reads, bell.fileno()]
+        while True:
+            if link is not None and link.readable and link.fileno() in reads:
+                return {link.fileno()}  # read ahead while silence was judged, or cut by another thread
+            nap = max(0.0, min(until, inf if link is None else link.silent_at()) - clock.now())
+            if bell is not None and not bell.fall_asleep():
+                nap = 0.0
+            ready = wait_for(polled, writes, None if nap == inf else nap)
+            if (bell is not None and bell.wake_up()) or ready or clock.now() >= until:
+                return ready
+            if link is not None:
+                self._judge(link)
+
+    @staticmethod
+    def _judge(link: Link) -> None:
+        """Cut the link if it is silent, after a look at what the kernel holds: we may be the slow ones."""
+        if clock.now() < link.silent_at():
+            return
+        link.read_ahead()
+        if clock.now() >= link.silent_at():
+            _logger.warning("link to %s cut: no answer for %.2f s", link.server, clock.now() - link.contact)
+            link.cut("silence")
+
+    @staticmethod
+    def _give_up(
+        link: Link, rlist: Sequence[Any], wlist: Sequence[Any]
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        """Time is up: cut the link where kazoo is about to drop it (connection.py, _read, _write, loop)."""
+        if len(rlist) + len(wlist) == 1:
+            link.cut("timeout")
+        elif link.ping_outstanding:
+            link.cut("timeout")
+            return [link], [], []
+        return [], [], []
+
+    def sleep_func(self, seconds: float) -> None:
+        """Sleep; in the connection thread, where it means that a pass has failed, for our own backoff."""
+        if threading.current_thread() is not self._connection_thread:
+            time.sleep(seconds)
+            return
+        self._settle()
+        pause = self._passes.ended(self.hosts, self._why_unresolved)
+        self._dialler.forget()
+        self._dialler.pause(pause)
+
+    # -- connecting --------------------------------------------------------------------------------------
+
+    def create_connection(
+        self,
+        address: tuple[str, int],
+        hostname: object = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Any:
+        """Open a connection: a `Link` for the session, an ordinary socket for anybody else.
+
+        The session's own connects come from the connection thread with the host's name. `client.command()`
+        comes from any thread with a port as hostname, kazoo's search for a read-write server without one.
+
+        Raises:
+            OSError: it could not be opened in time, or was called off.
+        """
+        if threading.current_thread() is not self._connection_thread:
+            name = hostname if isinstance(hostname, str) else address[0]
+            return super().create_connection(address, hostname=name, timeout=timeout, **options)
+        if isinstance(hostname, str):
+            return self._open_link(address, hostname, timeout, options)
+        self._limit_host(timeout)
+        targets = resolve(address[0], address)
+        sock = self._dialler.dial(targets, address[0], self._per_host, options)
+        if options.get("use_ssl"):
+            return sock
+        probe = _Probe(fileno=sock.detach())
+        probe.settimeout(self._per_host)
+        probe.link = self._link
+        return probe
+
+    def _open_link(
+        self, address: tuple[str, int], hostname: str, timeout: float | None, options: dict[str, Any]
+    ) -> Link:
+        self._settle()
+        self._limit_host(timeout)
+        server = server_name(hostname, address[1])
+        targets = self._dialler.untried(resolve(hostname, address))
+        if not targets:  # kazoo tries each address of a name; we did so in the first attempt at the name
+            raise ConnectionRefusedError(errno.ECONNREFUSED, f"every address of {server} failed in this pass")
+        self._passes.attempted(hostname, address[1])
+        self._unresolved.pop((hostname, address[1]), None)
+        try:
+            sock = self._dialler.dial(targets, hostname, self._per_host, options)
+        except OSError as error:
+            if not self._dialler.called_off:
+                self._passes.failed(server, cause_of(error), error.strerror or str(error))
+            raise
+        link = self._link = self._unsettled = Link(sock, server, self._heartbeat)
+        if self._dialler.called_off:
+            link.cut("cut")
+        return link
+
+    def _limit_host(self, timeout: float | None) -> None:
+        if timeout is not None:
+            self._per_host = min(timeout, self._connect_timeout or timeout / max(1, len(self.hosts)))
+
+    def _settle(self) -> None:
+        """Book the last link, now that kazoo has gone on to the next thing."""
+        link, self._unsettled = self._unsettled, None
+        if link is None:
+            return
+        self._contact = max(self._contact, link.contact)
+        if link.established or link.expired:
+            self._passes.reached()
+            self._dialler.forget()
+        elif link.cause == "timeout":
+            self._passes.failed(link.server, "timeout", "no answer to the handshake")
+        elif link.cause in ("closed", "reset"):
+            self._passes.failed(link.server, "handshake", "closed before the handshake was answered")
+        elif link.cause != "cut":
+            self._passes.failed(link.server, "other", "not a ZooKeeper handshake")
+
+    def _why_unresolved(self, host: str, port: int) -> str:
+        """Ask the resolver again, once per outage: kazoo asks before each pass, and may wait for it long."""
+        if (host, port) not in self._unresolved and not self._dialler.called_off:
+            try:
+                socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                detail = "name did not resolve"
+            except OSError as error:
+                detail = error.strerror or str(error)
+            self._unresolved[host, port] = detail
+        return self._unresolved.get((host, port), "name did not resolve")
+
+    def _heartbeat(self, rtt: float, sent_at: float) -> None:
+        try:
+            self._listener.heartbeat(rtt, sent_at)
+        except Exception:
+            _logger.exception("link listener failed")
+
+    # -- what the engine asks ----------------------------------------------------------------------------
+
+    @property
+    def link(self) -> Link | None:
+        """The link that kazoo uses, dead or alive, until it closes it."""
+        link = self._link
+        return None if link is None or link.closed else link
+
+    @property
+    def contact(self) -> float | None:
+        """When the last answered frame of any link was sent, by `clock.now`; None before the first."""
+        link = self._link
+        contact = self._contact if link is None else max(self._contact, link.contact)
+        return None if contact == -inf else contact
+
+    def abort(self) -> None:
+        """Give up the link, a connect or a pause at once, from any thread but a holder of the link's gate.
+
+        Until `reset_abort` every connect fails at once: stop the client next.
+        """
+        self._dialler.call_off()
+        link = self._link
+        if link is not None:
+            link.cut("cut")
+
+    def reset_abort(self) -> None:
+        """Allow connects again."""
+        self._dialler.allow()
+
+    def direct(self) -> AbstractContextManager[None]:
+        """With it, results that kazoo makes in this thread are `DirectResult`s."""
+        return self._direct
+
+    def async_result(self) -> Any:
+        """Make a result: kazoo's, or a direct one under `direct`."""
+        return DirectResult(self) if self._direct.depth else super().async_result()
+
+    def dispatch_callback(self, callback: Any) -> None:
+        """Deliver a watch event: to a `DirectWatch` at once, to others in kazoo's watch thread."""
+        if not isinstance(callback.func, DirectWatch):
+            super().dispatch_callback(callback)
+            return
+        try:
+            callback.func(*callback.args)
+        except Exception:
+            _logger.exception("a direct watch failed")
+
+
+def _triage_reads(rlist: Sequence[Any]) -> tuple[list[Any], dict[int, Any], WakeChannel | None]:
+    """Split into what can be read without asking the kernel, what to poll, and an idle wake channel."""
+    readable: list[Any] = []
+    reads: dict[int, Any] = {}
+    bell: WakeChannel | None = None
+    for item in rlist:
+        if isinstance(item, WakeChannel):
+            if item.count:
+                readable.append(item)
+            else:
+                bell = item
+        elif isinstance(item, Link) and item.readable:
+            readable.append(item)
+        else:
+            reads[_descriptor(item)] = item
+    return readable, reads, bell
+
+
+def _triage_writes(wlist: Sequence[Any]) -> tuple[list[Any], dict[int, Any]]:
+    writable: list[Any] = []
+    writes: dict[int, Any] = {}
+    for item in wlist:
+        if isinstance(item, Link) and item.writable:
+            writable.append(item)
+        else:
+            writes[_descriptor(item)] = item
+    return writable, writes
+
+
+def _descriptor(item: Any) -> int:
+    fd: int = item if isinstance(item, int) else item.fileno()
+    if fd < 0:
+        raise ValueError(f"file descriptor cannot be negative: {fd}")
+    return fd
+
+
+def _work(work: queue.Queue[Callable[[], object] | None]) -> None:
+    """Call what is queued, in order, until None."""
+    while (call := work.get()) is not None:
+        try:
+            call()
+        except Exception:
+            _logger.exception("a callback failed in %s", threading.current_thread().name)
+        del call  # nothing is kept alive while idle

@@ -15,7 +15,7 @@ demo: ## see it work against a real ZooKeeper (ARGS=...)
 	@$(with_zookeeper) $(bin)/coordinator demo $(ARGS)
 
 test: ## all tests against a real ZooKeeper (ARGS='-k expiry'; PYTEST_WORKERS=4)
-	@$(with_zookeeper) $(bin)/python -m pytest -n $(PYTEST_WORKERS) $(ARGS)
+	@$(with_zookeeper) --all $(bin)/python -m pytest -n $(PYTEST_WORKERS) $(ARGS)
 
 check: venv ## lint, format, types, import layers
 	$(bin)/ruff check .

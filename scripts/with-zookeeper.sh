@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Prepares where a ZooKeeper comes from, then runs a command.
 #
-#   scripts/with-zookeeper.sh [--beside COMMAND] [CMD...]
+#   scripts/with-zookeeper.sh [--beside COMMAND] [--all] [CMD...]
 #
-# --beside: a shell command that runs while the preparation does (`make venv`). Without CMD: prepare only.
+# --beside: a shell command that runs while the preparation does (`make venv`). --all: fetch what a child
+# process needs as well, if it can be had, so that the tests of both kinds run. Without CMD: prepare only.
 # The order is that of coordinator.testing.provide(): COORDINATOR_TEST_HOSTS, a Docker engine, a child
 # process. With CI=true or COORDINATOR_REQUIRE_DOCKER=1 an engine that cannot be had is an error.
 set -euo pipefail
@@ -54,17 +55,23 @@ sweep() { # what a crashed run left; other runs' containers bear other labels
     docker network ls -q --filter "$label" 2>/dev/null | xargs -r docker network rm >/dev/null 2>&1 || true
 }
 
-beside=
-if [[ ${1:-} == --beside ]]; then
-    beside=$2
-    shift 2
-fi
+beside= all=
+while [[ ${1:-} == --* ]]; do
+    case $1 in
+    --beside) beside=$2; shift 2 ;;
+    --all) all=1; shift ;;
+    *) say "unknown option $1"; exit 2 ;;
+    esac
+done
 if [[ -n $beside ]]; then
     bash -c "$beside" &
     beside=$!
 fi
 status=0
 prepare || status=$?
+if [[ -n $all && -z ${ZOOKEEPER_HOME:-} ]] && home=$("$scripts/zookeeper-home.sh"); then
+    export ZOOKEEPER_HOME=$home
+fi
 [[ -z $beside ]] || wait "$beside" || status=$?
 ((status == 0)) || exit "$status"
 (($# > 0)) || exit 0

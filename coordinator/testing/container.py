@@ -89,16 +89,25 @@ def engine_fault() -> str:
         MissingExtraError: if the extra ``testing`` is not installed.
     """
     docker = import_docker()
+    at = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
     try:
+        _knock(at)
         client = docker.from_env(timeout=PING_TIMEOUT)
         try:
             client.ping()
         finally:
             client.close()
     except (docker.errors.DockerException, OSError) as fault:
-        at = os.environ.get("DOCKER_HOST") or "the default socket"
         return f"no Docker engine answers at {at} ({type(fault).__name__})"
     return ""
+
+
+def _knock(at: str) -> None:
+    """Connect to a local socket once: docker leaves one behind that it could not connect."""
+    if sys.platform != "win32" and at.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(PING_TIMEOUT)
+            door.connect(at.removeprefix("unix://"))
 
 
 def settle_image(image: str) -> None:

@@ -53,5 +53,7 @@ flock 9
 work=$(mktemp -d "$COORDINATOR_CACHE/home.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 [[ -d $home/lib ]] || fetch_jars
-[[ -d $home/jre || -x ${JAVA_HOME:-/nonexistent}/bin/java ]] || command -v java >/dev/null || fetch_jre
+# It has to run: some systems ship a java that only tells where to buy one.
+[[ -d $home/jre ]] || "${JAVA_HOME:-/nonexistent}/bin/java" -version >/dev/null 2>&1 ||
+    java -version >/dev/null 2>&1 || fetch_jre
 echo "$home"

@@ -1,1 +1,37 @@
-"""ZooKeeper sessions told truly and brought back, over kazoo."""
+"""ZooKeeper sessions told truly and brought back, over kazoo.
+
+The one class to begin with is ``Coordinator``; what happens is in ``coordinator.events``.
+"""
+
+from coordinator.blocking import ChildrenView, Ephemeral, EventStream, HandlerThread, Transaction, ZnodeView
+from coordinator.client import Coordinator
+from coordinator.engine.handler import KazooHandler
+from coordinator.errors import *  # noqa: F403 -- the whole tree is public
+from coordinator.errors import __all__ as _errors
+from coordinator.events import *  # noqa: F403 -- every kind is public
+from coordinator.events import __all__ as _events
+from coordinator.models import ACL, Phase, SessionInfo, Stat, Stats, Znode
+from coordinator.settings import Auth, Settings
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ACL",
+    "Auth",
+    "ChildrenView",
+    "Coordinator",
+    "Ephemeral",
+    "EventStream",
+    "HandlerThread",
+    "KazooHandler",
+    "Phase",
+    "SessionInfo",
+    "Settings",
+    "Stat",
+    "Stats",
+    "Transaction",
+    "Znode",
+    "ZnodeView",
+]
+__all__ += _errors
+__all__ += _events

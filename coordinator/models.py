@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Generic, TypeVar
 
+from coordinator.errors import ConfigurationError
+
 __all__ = [
     "ACL",
     "ConnectionFailure",
@@ -97,6 +99,10 @@ class Znode(Generic[T_co]):
     stat: Stat
 
 
+_PERMISSIONS = {"r": 1, "w": 2, "c": 4, "d": 8, "a": 16}
+"""Source: org.apache.zookeeper.ZooDefs.Perms."""
+
+
 @dataclass(frozen=True, slots=True)
 class ACL:
     """One entry of an access control list.
@@ -108,14 +114,14 @@ class ACL:
     id: str = field(repr=False)
     permissions: str = "cdrwa"
 
+    def __post_init__(self) -> None:
+        if not self.permissions or set(self.permissions) - set(_PERMISSIONS):
+            raise ConfigurationError(f"permissions are letters of 'cdrwa', got {self.permissions!r}")
+
     @property
     def mask(self) -> int:
-        """The permissions as ZooKeeper's bits (``ZooDefs.Perms``)."""
-        bits = {"r": 1, "w": 2, "c": 4, "d": 8, "a": 16}
-        unknown = set(self.permissions) - set(bits)
-        if unknown or not self.permissions:
-            raise ValueError(f"permissions must be of 'cdrwa', got {self.permissions!r}")
-        return sum(bits[letter] for letter in set(self.permissions))
+        """The permissions as ZooKeeper's bits."""
+        return sum(_PERMISSIONS[letter] for letter in set(self.permissions))
 
 
 @dataclass(frozen=True, slots=True)

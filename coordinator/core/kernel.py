@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable
+from copy import copy
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -62,6 +63,10 @@ CLOSE_GRACE = 1.0
 """Seconds for which closing waits for a lost link, because only over a link can the
 session, and with it its ephemerals, be ended at once. Half of what close() promises."""
 
+REBUILD_FIRST, REBUILD_MAX, REBUILD_FORGET = 0.05, 5.0, 30.0
+"""Seconds: the delay before the second of two rebuilds in a row, doubled each time, its
+bound, and the time after which a rebuild is the first again."""
+
 
 @dataclass(eq=False, slots=True)
 class Call:
@@ -84,7 +89,7 @@ class _Closing:
 class Kernel:
     """The state of one coordinator; single-threaded, and pure but for its own fields."""
 
-    def __init__(self, *, session_timeout: float, retry_max_delay: float = 10.0) -> None:
+    def __init__(self, *, session_timeout: float) -> None:
         self.session = Session(timeout=session_timeout)
         self.last_failure: ConnectionFailure | None = None
         self._effects: list[Effect] = []
@@ -100,6 +105,8 @@ class Kernel:
         self._closing: _Closing | None = None
         self._alarms: list[tuple[float, int, Callable[[], None]]] = []
         self._alarm_numbers = count()
+        self._rebuilds = 0
+        self._rebuilt_at = 0.0
         self._slots = Slots(self, self._runner)
 
     # -- from outside
@@ -311,7 +318,7 @@ class Kernel:
             # Servers whose data was wiped refuse a client that has seen more than they
             # have, for ever. A new client claims to have seen nothing, and learns from
             # them what became of the session.
-            self._effects.append(Rebuild())
+            self._rebuild()
 
     def _prove(self) -> None:
         link = self.session.link
@@ -344,7 +351,19 @@ class Kernel:
     def _client_ended(self, message: ClientEnded) -> None:
         if self.session.phase is not Phase.CLOSED and (self._closing is None or not self._closing.stopping):
             self._signal(machine.LinkDown(message.contact))
-            self._effects.append(Rebuild())
+            self._rebuild()
+
+    def _rebuild(self) -> None:
+        """Have a new client built: at once, but not in a loop if each of them ends."""
+        now = self._moment.now
+        if now - self._rebuilt_at > REBUILD_FORGET:
+            self._rebuilds = 0
+        delay = (
+            0.0 if self._rebuilds == 0 else min(REBUILD_MAX, REBUILD_FIRST * 2.0 ** min(self._rebuilds, 16))
+        )
+        self._rebuilds += 1
+        self._rebuilt_at = now
+        self.alarm(now + delay, lambda: self._effects.append(Rebuild()))
 
     # -- the end
 
@@ -383,7 +402,8 @@ class Kernel:
         """Answer everybody who still waits."""
         for call in list(self._calls):
             sent = call.task is not None and self._runner.cancel(call.task)
-            self.answer(call, error=ClosedError(ambiguous=True) if sent else error)
+            # A copy each, because each is raised in another thread.
+            self.answer(call, error=ClosedError(ambiguous=True) if sent else copy(error))
         self._starting.clear()
         self._slots.abandon()
 

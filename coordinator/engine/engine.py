@@ -1,0 +1,217 @@
+"""The one thread: takes messages in order, hands them to the kernel, does what it says.
+
+::
+
+    callers ---- Submit, Want, ... ---+
+    kazoo's connection thread         +--> inbox --> kernel --> effects --> port, fan-out,
+      ---- signals, replies, watches -+                                     futures, handles
+
+It never blocks, but for the end: stopping kazoo is its last act. It must not decide
+anything: that is the kernel's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import random
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from datetime import UTC, datetime
+from typing import Any, assert_never
+
+from coordinator.core import session as machine
+from coordinator.core.kernel import Kernel
+from coordinator.core.messages import (
+    Effect,
+    Emit,
+    Message,
+    Moment,
+    NotSent,
+    Rebuild,
+    Refresh,
+    Send,
+    Settle,
+    StopClient,
+)
+from coordinator.core.tally import Tally
+from coordinator.engine import clock
+from coordinator.engine.fanout import Fanout
+from coordinator.engine.logs import logger
+from coordinator.engine.port import Port
+from coordinator.errors import ClosedError
+from coordinator.models import Phase, SessionInfo, Stats
+from coordinator.settings import Settings
+
+_numbers = itertools.count(1)
+
+
+class Engine:
+    """The running part of one coordinator."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.name = f"coordinator-{next(_numbers)}"
+        """Prefix of the names of all threads."""
+        self.fanout = Fanout()
+        self._kernel = Kernel(session_timeout=settings.session_timeout)
+        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._port = Port(settings, self.name, self._inbox.put)
+        self._tally = Tally()
+        self._tokens = itertools.count(1)
+        self._refreshed: dict[int, Callable[[], None]] = {}
+        self._over = False
+        self._thread = threading.Thread(target=self._run, name=f"{self.name}-engine", daemon=True)
+
+    # -- for the faces
+
+    def start(self) -> None:
+        """Start the thread, and let kazoo connect."""
+        self._thread.start()
+        self._port.start()
+
+    def post(self, message: Message) -> None:
+        """Hand a message to the kernel; never blocks."""
+        self._inbox.put(message)
+        if self._over:  # nobody may be left to take it
+            self._drain()
+
+    def ask(self, message: Callable[[Future[Any]], Message]) -> Future[Any]:
+        """Post a message that has a waiter, and return the future that it will settle."""
+        future: Future[Any] = Future()
+        self.post(message(future))
+        return future
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the thread to end; return whether it did."""
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def token(self, refreshed: Callable[[], None]) -> int:
+        """Return a new token for an intent, and have changes behind it told."""
+        token = next(self._tokens)
+        self._refreshed[token] = refreshed
+        return token
+
+    def forget(self, token: int) -> None:
+        """Tell of no more changes behind a token."""
+        self._refreshed.pop(token, None)
+
+    @property
+    def over(self) -> bool:
+        """Whether the thread has come to its end."""
+        return self._over
+
+    @property
+    def client(self) -> Any:
+        """Kazoo's client of the moment."""
+        return self._port.client
+
+    @property
+    def session(self) -> SessionInfo:
+        """The session as this moment knows it."""
+        session = self._kernel.session
+        contact = max(session.contact, self._port.contact(session.session_id))
+        live = session.session_id and session.phase is not Phase.CLOSED
+        return SessionInfo(
+            phase=session.phase,
+            epoch=session.epoch,
+            session_id=session.session_id,
+            server=session.server,
+            timeout=session.timeout,
+            remaining=max(0.0, contact + session.timeout - clock.now()) if live else 0.0,
+            read_only=session.read_only,
+            rtt=session.rtt,
+        )
+
+    @property
+    def stats(self) -> Stats:
+        """What was counted so far."""
+        return self._tally.stats(clock.now())
+
+    # -- the thread
+
+    def _run(self) -> None:
+        while not self._over:
+            self._handle(self._next())
+        self._drain()
+
+    def _next(self) -> Message:
+        deadline = self._kernel.deadline()
+        if deadline is None:
+            return self._inbox.get()
+        remaining = deadline - clock.now()
+        if remaining <= 0:
+            return self._tick()
+        try:
+            return self._inbox.get(timeout=min(remaining, threading.TIMEOUT_MAX))
+        except queue.Empty:
+            return self._tick()
+
+    def _tick(self) -> machine.Tick:
+        return machine.Tick(self._port.contact(self._kernel.session.session_id))
+
+    def _handle(self, message: Message) -> None:
+        moment = Moment(clock.now(), datetime.now(UTC), random.random())  # noqa: S311 -- jitter
+        try:
+            effects = self._kernel.handle(message, moment)
+        except Exception:  # noqa: BLE001 -- the thread must live on
+            logger.exception("a fault of coordinator itself, while handling %s", type(message).__name__)
+            return
+        for effect in effects:
+            self._perform(effect)
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case Emit(event=event):
+                self._tally.event(event, clock.now())
+                self.fanout.publish(event)
+            case Send(request_id=request_id, request=request):
+                if not self._port.send(request_id, request):
+                    self._inbox.put(NotSent(request_id))
+            case Settle(waiter=waiter, value=value, error=error):
+                _settle(waiter, value, error)
+            case Refresh(token=token):
+                refreshed = self._refreshed.get(token)
+                if refreshed is not None:
+                    refreshed()
+            case Rebuild():
+                self._port.rebuild()
+            case StopClient(reason=reason):
+                self._end(reason)
+            case _:
+                assert_never(effect)
+
+    def _end(self, reason: str) -> None:
+        self._port.stop()
+        if reason == "requested":
+            self._handle(machine.Closing())
+        elif reason == "gave_up":
+            self._handle(machine.GaveUp())
+        self._over = True
+        for refreshed in list(self._refreshed.values()):
+            refreshed()
+
+    def _drain(self) -> None:
+        """Refuse what came too late."""
+        while True:
+            try:
+                message = self._inbox.get_nowait()
+            except queue.Empty:
+                return
+            waiter = getattr(message, "waiter", None)
+            if waiter is not None:
+                _settle(waiter, None, ClosedError())
+
+
+def _settle(waiter: object, value: object, error: BaseException | None) -> None:
+    if not isinstance(waiter, Future):
+        return
+    try:
+        if error is not None:
+            waiter.set_exception(error)
+        else:
+            waiter.set_result(value)
+    except InvalidStateError:
+        pass  # whoever waited has given up

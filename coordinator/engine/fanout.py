@@ -1,0 +1,128 @@
+"""Hands events to subscribers, each at its own pace.
+
+A subscription is a bounded queue. A reader that is too slow gets one EventsDropped in
+the place of what it missed; it delays nobody, and session events are never dropped.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from coordinator.events import BaseEvent, EventsDropped, Heartbeat, SessionClosed, SessionEvent
+
+QUEUE_LIMIT = 10_000
+"""Events that one subscription holds for a slow reader: at about 1 KiB each, 10 MiB."""
+
+
+class Subscription:
+    """The queue of one subscriber; filled by the engine, emptied by one reader."""
+
+    def __init__(self, kinds: tuple[type[BaseEvent], ...], limit: int) -> None:
+        self._kinds = kinds
+        self._limit = limit
+        self._events: deque[BaseEvent] = deque()
+        self._dropped: EventsDropped | None = None
+        self._changed = threading.Condition()
+        self._ended = False
+
+    def wants(self, event: BaseEvent) -> bool:
+        """Whether the event is of the kinds asked for; a heartbeat only by its own name."""
+        if not self._kinds:
+            return not isinstance(event, Heartbeat)
+        if isinstance(event, Heartbeat):
+            return Heartbeat in self._kinds
+        return isinstance(event, self._kinds)
+
+    def put(self, event: BaseEvent) -> None:
+        """Queue the event, or note that it was dropped."""
+        with self._changed:
+            if self._ended or not self.wants(event):
+                return
+            if len(self._events) >= self._limit and not event.essential:
+                self._drop(event)
+            else:
+                self._events.append(event)
+            self._changed.notify()
+
+    def _drop(self, event: BaseEvent) -> None:
+        before = self._dropped
+        count, first = (1, event.seq) if before is None else (before.count + 1, before.first_seq)
+        dropped = EventsDropped(
+            seq=first,
+            at=event.at,
+            epoch=event.epoch,
+            session_id=event.session_id,
+            count=count,
+            first_seq=first,
+            last_seq=event.seq,
+        )
+        if before is None:
+            self._events.append(dropped)
+        else:  # it is still unread: it is the only one, so its place is found fast enough
+            self._events[self._events.index(before)] = dropped
+        self._dropped = dropped
+
+    def get(self, timeout: float | None) -> BaseEvent | None:
+        """Return the next event, or None at the end.
+
+        Raises:
+            TimeoutError: there was none in that many seconds.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._events or self._ended, timeout):
+                raise TimeoutError
+            if not self._events:
+                return None
+            event = self._events.popleft()
+            if event is self._dropped:
+                self._dropped = None
+            return event
+
+    def end(self) -> None:
+        """Let the reader come to the end of what is queued."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+
+class Fanout:
+    """All subscriptions of one coordinator."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._subscriptions: list[Subscription] = []
+        self._state: SessionEvent | None = None
+        self._over = False
+
+    def subscribe(self, kinds: tuple[type[BaseEvent], ...], limit: int = QUEUE_LIMIT) -> Subscription:
+        """Return a new subscription; it begins with the event that made the present state."""
+        subscription = Subscription(kinds, limit)
+        with self._lock:
+            if self._state is not None:
+                subscription.put(self._state)
+            if self._over:
+                subscription.end()
+            else:
+                self._subscriptions.append(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """End a subscription."""
+        with self._lock:
+            if subscription in self._subscriptions:
+                self._subscriptions.remove(subscription)
+        subscription.end()
+
+    def publish(self, event: BaseEvent) -> None:
+        """Give the event to all who want it; only the engine calls this."""
+        with self._lock:
+            if isinstance(event, SessionEvent):
+                self._state = event
+            for subscription in self._subscriptions:
+                subscription.put(event)
+            if isinstance(event, SessionClosed):
+                self._over = True
+                for subscription in self._subscriptions:
+                    subscription.end()
+                self._subscriptions.clear()

@@ -1,0 +1,434 @@
+"""The only module that talks to kazoo's client: untyped things stop here.
+
+Upwards go signals and replies, in the order in which they happened on the wire; downwards
+go requests. It must not decide anything: that is the kernel's.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from kazoo import exceptions as theirs
+from kazoo.client import KazooClient
+from kazoo.protocol.states import KazooState, KeeperState
+from kazoo.retry import KazooRetry
+from kazoo.security import ACL as KazooACL  # noqa: N811 -- the name is an initialism
+from kazoo.security import Id
+
+from coordinator import errors as ours
+from coordinator.core.messages import ClientEnded, Fired, Message, Replied
+from coordinator.core.requests import (
+    Check,
+    Children,
+    Create,
+    Delete,
+    Exists,
+    Get,
+    Multi,
+    Request,
+    Set,
+    Sync,
+    Unwatch,
+)
+from coordinator.core.session import AttemptFailed, AuthFailed, Beat, Expired, LinkDown, LinkUp, RoundRefused
+from coordinator.engine import clock, wire
+from coordinator.engine.handler import DirectWatch, KazooHandler
+from coordinator.engine.logs import kazoo_logger, logger
+from coordinator.models import ACL, Stat
+from coordinator.settings import Settings
+
+STOP_GRACE = 1.0
+"""Seconds that the server is given to confirm the end of the session."""
+STOP_LIMIT = 1.8
+"""Seconds after which kazoo's thread is left to itself; close() promises 2."""
+
+_ERRORS: dict[type[Exception], type[ours.ZnodeError]] = {
+    theirs.NoNodeError: ours.NoNodeError,
+    theirs.NodeExistsError: ours.NodeExistsError,
+    theirs.BadVersionError: ours.BadVersionError,
+    theirs.NotEmptyError: ours.NotEmptyError,
+    theirs.NoAuthError: ours.NoAuthError,
+    theirs.InvalidACLError: ours.InvalidACLError,
+    theirs.NoChildrenForEphemeralsError: ours.NoChildrenForEphemeralsError,
+    theirs.NotReadOnlyCallError: ours.ReadOnlyError,
+}
+_QUOTA_EXCEEDED = -125  # ZooKeeper 3.7; kazoo has no class for it
+
+
+class Trigger(DirectWatch):
+    """The watch of one intent; equal to any other watch of the same intent.
+
+    kazoo keeps watches in sets: an intent that reads a path again has still one entry.
+    """
+
+    __slots__ = ("token",)
+
+    def __init__(self, token: int, post: Callable[[Message], None]) -> None:
+        def fired(event: Any) -> None:
+            if event.type != "NONE":  # that is kazoo forgetting its watches at a lost link
+                post(Fired(token))
+
+        super().__init__(fired)
+        self.token = token
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Trigger) and other.token == self.token
+
+    def __hash__(self) -> int:
+        return hash((Trigger, self.token))
+
+
+class Port:
+    """One kazoo client at a time, and the way to its successor."""
+
+    def __init__(self, settings: Settings, name: str, post: Callable[[Message], None]) -> None:
+        self._settings = settings
+        self._name = name
+        self._post = post
+        self._client_id: tuple[int, bytes] | None = None
+        self._stopping = False
+        self.heartbeats = 0
+        """Pings answered."""
+        self.client, self.handler = self._build()
+
+    # -- the client's life
+
+    def _build(self) -> tuple[Any, KazooHandler]:
+        settings = self._settings
+        listener = _Listener(self)
+        handler = KazooHandler(
+            name=self._name,
+            hosts=settings.servers,
+            listener=listener,
+            connect_timeout=settings.connect_timeout,
+            first_delay=settings.retry_first_delay,
+            max_delay=settings.retry_max_delay,
+        )
+        client = KazooClient(
+            hosts=settings.hosts,
+            timeout=settings.session_timeout,
+            client_id=self._client_id,
+            handler=handler,
+            read_only=settings.read_only,
+            auth_data=[(one.scheme, one.credential.get_secret_value()) for one in settings.auth],
+            # One sleep for each round over all servers; how long it is, the handler decides.
+            connection_retry=KazooRetry(
+                max_tries=-1,
+                delay=0.1,
+                backoff=1,
+                max_jitter=0.0,
+                max_delay=0.1,
+                sleep_func=handler.sleep_func,
+            ),
+            logger=kazoo_logger,
+        )
+        listener.bind(client, handler)
+        client.add_listener(listener.state_changed)
+        return client, handler
+
+    def start(self) -> None:
+        """Let kazoo begin to connect; return at once."""
+        self.client.start_async()
+
+    def rebuild(self) -> None:
+        """Replace the client by a new one that asks for the same session.
+
+        It claims to have seen nothing yet (zxid 0), so that a server which has lost its
+        data answers it.
+        """
+        client, handler = self.client, self.handler
+        self.client, self.handler = self._build()
+        _end(client, handler, self._name, linked=False)
+        self.start()
+
+    def stop(self) -> None:
+        """End the session if there is a link, and the client; within STOP_LIMIT."""
+        self._stopping = True
+        link = self.handler.link
+        linked = self.client.connected and link is not None and not link.dead
+        _end(self.client, self.handler, self._name, linked=linked)
+
+    def contact(self, session_id: int) -> float:
+        """Return when the last answered request on a link of that session was sent."""
+        link = self.handler.link
+        return link.contact if link is not None and link.session_id == session_id else 0.0
+
+    # -- signals
+
+    def reported(self, client: object, message: Message) -> None:
+        """Pass on what a client says, unless it has been replaced or stopped."""
+        if client is self.client and not self._stopping:
+            self._post(message)
+
+    def linked(self, client: Any, handler: KazooHandler) -> None:
+        """Pass on that a server accepted the session."""
+        link = handler.link
+        if link is None or link.timeout is None or link.session_id is None:
+            return
+        if client is self.client:
+            self._client_id = client.client_id or self._client_id
+        up = LinkUp(
+            session_id=link.session_id,
+            timeout=link.timeout,
+            server=link.server,
+            read_only=client.client_state == KeeperState.CONNECTED_RO,
+            contact=link.contact,
+        )
+        self.reported(client, up)
+
+    # -- requests
+
+    def send(self, request_id: int, request: Request[Any]) -> bool:
+        """Send a request on the present link; False: there is none, it was not sent.
+
+        Ordering: requests reach the server in the order of the calls.
+        """
+        client, link = self.client, self.handler.link
+        if link is None:
+            return False
+        # Under the gate the link cannot be found dead: kazoo would otherwise queue the
+        # request after it has failed its queue, and send it under the next link.
+        with link.gate:
+            if link.dead or not client.connected:
+                return False
+            try:
+                with self.handler.direct():
+                    result = self._ask(client, request)
+            except Exception as error:  # noqa: BLE001 -- kazoo checks its arguments with whatever comes
+                self._post(Replied(request_id, None, _translated(error, request), 0, 0.0))
+                return True
+        if result is None:
+            self._post(Replied(request_id, None, None, 0, link.contact))
+            return True
+        result.rawlink(lambda answer: self._replied(client, link, request_id, request, answer))
+        return True
+
+    def _replied(self, client: Any, link: Any, request_id: int, request: Request[Any], answer: Any) -> None:
+        value, error = None, None
+        try:
+            value = _value(request, answer.get(block=False))
+        except ours.CoordinatorError as failed:
+            error = failed
+        except Exception as failed:  # noqa: BLE001 -- all of kazoo's errors end here
+            error = _translated(failed, request)
+        self._post(Replied(request_id, value, error, client.last_zxid or 0, link.contact))
+
+    def _ask(self, client: Any, request: Request[Any]) -> Any:
+        path = request.path
+        match request:
+            case Get(watch=token):
+                return client.get_async(path, watch=self._trigger(token))
+            case Exists(watch=token):
+                return client.exists_async(path, watch=self._trigger(token))
+            case Children(watch=token):
+                return client.get_children_async(path, watch=self._trigger(token), include_data=True)
+            case Create(data=data, ephemeral=ephemeral, sequential=sequential, acl=acl):
+                return client.create_async(
+                    path, data, acl=_acls(acl), ephemeral=ephemeral, sequence=sequential, include_data=True
+                )
+            case Set(data=data, version=version):
+                return client.set_async(path, data, version)
+            case Delete(version=version):
+                return client.delete_async(path, version)
+            case Sync():
+                return client.sync_async(path)
+            case Multi(operations=operations):
+                return _transaction(client, operations).commit_async()
+            case Unwatch(token=token):
+                return wire.unwatch(client, path, self._trigger(token)) if wire.seam_fits() else None
+            case _:
+                raise TypeError(f"{type(request).__name__} is no request of its own")
+
+    def _trigger(self, token: int | None) -> Trigger | None:
+        return None if token is None else Trigger(token, self._post)
+
+
+class _Listener:
+    """Hears one client and its handler, in kazoo's connection thread."""
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self._client: Any = None
+        self._handler: KazooHandler | None = None
+
+    def bind(self, client: object, handler: KazooHandler) -> None:
+        """Name the client and the handler that are heard."""
+        self._client, self._handler = client, handler
+
+    def _report(self, message: Message) -> None:
+        self._port.reported(self._client, message)
+
+    def _contact(self) -> float:
+        contact = None if self._handler is None else self._handler.contact
+        return 0.0 if contact is None else contact
+
+    def state_changed(self, state: KazooState) -> None:
+        """Turn a state of kazoo into a signal; the reason is read while it still stands."""
+        reason = self._client.client_state
+        if state == KazooState.CONNECTED and self._handler is not None:
+            self._port.linked(self._client, self._handler)
+        elif state == KazooState.SUSPENDED:
+            self._report(LinkDown(self._contact()))
+        elif reason == KeeperState.EXPIRED_SESSION:
+            self._report(LinkDown(self._contact()))
+            self._report(Expired())
+        elif reason == KeeperState.AUTH_FAILED:
+            self._report(AuthFailed())
+
+    def connection_ended(self) -> None:
+        """Kazoo's thread is at its end, whoever ended it."""
+        self._report(ClientEnded(self._contact()))
+
+    def attempt_failed(self, server: str, cause: str, detail: str, next_try_in: float | None) -> None:
+        """Report a server that could not be reached."""
+        self._report(AttemptFailed(server, cause, detail, next_try_in))
+
+    def pass_failed(self, *, refused: bool) -> None:
+        """Report a round over all servers that failed."""
+        if refused:
+            self._report(RoundRefused())
+
+    def heartbeat(self, rtt: float, sent_at: float) -> None:
+        """Report an answered ping."""
+        self._port.heartbeats += 1
+        self._report(Beat(rtt, sent_at))
+
+
+def _end(client: Any, handler: KazooHandler, name: str, *, linked: bool) -> None:
+    """Stop and close a client; leave its thread behind rather than wait without limit."""
+    if not linked:
+        handler.abort()
+    abort = threading.Timer(STOP_GRACE, handler.abort)
+    abort.name, abort.daemon = f"{name}-kazoo-abort", True
+    abort.start()
+
+    def end() -> None:
+        try:
+            client.stop()
+            client.close()
+        except Exception:  # noqa: BLE001 -- it is given up in any case
+            logger.exception("kazoo's client did not stop as it should")
+
+    thread = threading.Thread(target=end, name=f"{name}-kazoo-stop", daemon=True)
+    started = clock.now()
+    thread.start()
+    thread.join(STOP_LIMIT)
+    abort.cancel()
+    abort.join(max(0.0, STOP_LIMIT - (clock.now() - started)))
+    if thread.is_alive():
+        logger.warning(
+            "%s is still alive %.1f s after it was told to stop; it is left behind. Does a kazoo "
+            "listener block, or the name resolver?",
+            thread.name,
+            STOP_LIMIT,
+        )
+
+
+# -- translation
+
+
+def _stat(stat: Any) -> Stat:
+    return Stat(
+        czxid=stat.czxid,
+        mzxid=stat.mzxid,
+        pzxid=stat.pzxid,
+        version=stat.version,
+        cversion=stat.cversion,
+        aversion=stat.aversion,
+        ctime=stat.ctime,
+        mtime=stat.mtime,
+        ephemeral_owner=stat.ephemeralOwner,
+        data_length=stat.dataLength,
+        num_children=stat.numChildren,
+    )
+
+
+def _value(request: Request[Any], answer: Any) -> object:
+    match request:
+        case Get():
+            data, stat = answer
+            return data or b"", _stat(stat)
+        case Exists():
+            return None if answer is None else _stat(answer)
+        case Children():
+            names, stat = answer
+            return tuple(names), _stat(stat)
+        case Create():
+            path, stat = answer
+            return path, _stat(stat)
+        case Set():
+            return _stat(answer)
+        case Multi(operations=operations):
+            return _results(request, operations, answer)
+        case _:
+            return None
+
+
+def _results(request: Multi, operations: tuple[Request[Any], ...], answers: list[Any]) -> tuple[object, ...]:
+    for index, answer in enumerate(answers):
+        # The others carry RolledBack before the guilty one and RuntimeInconsistency after it.
+        if isinstance(answer, Exception) and not isinstance(
+            answer, theirs.RolledBackError | theirs.RuntimeInconsistency
+        ):
+            operation = operations[index]
+            told = f"{type(operation).__name__.lower()} {operation.path}"
+            error = _translated(answer, operation)
+            raise ours.TransactionFailedError(
+                f"transaction not applied: operation {index} ({told}): {error}",
+                index=index,
+                operation=told,
+                error=error,
+            ) from answer
+    if any(isinstance(answer, Exception) for answer in answers):
+        raise ours.ServerError("transaction not applied", path=request.path)
+    return tuple(
+        answer if isinstance(answer, str) else _stat(answer) if isinstance(operation, Set) else None
+        for operation, answer in zip(operations, answers, strict=True)
+    )
+
+
+def _translated(error: Exception, request: Request[Any]) -> ours.CoordinatorError:
+    told = f"{type(request).__name__.lower()} {request.path}"
+    translated: ours.CoordinatorError
+    match error:
+        case theirs.AuthFailedError():
+            translated = ours.AuthFailedError("the server refused the credentials")
+        case theirs.ConnectionLoss() | theirs.SessionExpiredError():
+            # ConnectionClosedError is one of the latter: the client was being stopped.
+            translated = ours.ConnectionLossError(f"{told}: the link was lost", ambiguous=request.writes)
+        case theirs.ZookeeperError() if type(error) in _ERRORS:
+            translated = _ERRORS[type(error)](path=request.path)
+        case theirs.ZookeeperError() if getattr(error, "code", None) == _QUOTA_EXCEEDED:
+            translated = ours.QuotaExceededError(path=request.path)
+        case theirs.ZookeeperError():
+            code = getattr(error, "code", None)
+            translated = ours.ServerError(
+                f"{told}: {type(error).__name__} (code {code})", path=request.path, code=code
+            )
+        case _:
+            translated = ours.CoordinatorError(f"{told}: {type(error).__name__}: {error}")
+    translated.__cause__ = error
+    return translated
+
+
+def _acls(acl: tuple[ACL, ...]) -> list[Any]:
+    return [KazooACL(one.mask, Id(one.scheme, one.id)) for one in acl]
+
+
+def _transaction(client: Any, operations: tuple[Request[Any], ...]) -> Any:
+    transaction = client.transaction()
+    for operation in operations:
+        match operation:
+            case Create(path=path, data=data, ephemeral=ephemeral, sequential=sequential, acl=acl):
+                transaction.create(path, data, acl=_acls(acl), ephemeral=ephemeral, sequence=sequential)
+            case Set(path=path, data=data, version=version):
+                transaction.set_data(path, data, version)
+            case Delete(path=path, version=version):
+                transaction.delete(path, version)
+            case Check(path=path, version=version):
+                transaction.check(path, version)
+            case _:
+                raise TypeError(f"{type(operation).__name__} cannot be part of a transaction")
+    return transaction

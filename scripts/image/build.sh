@@ -126,7 +126,8 @@ case ${1:-} in
 esac
 
 there && exit
-if ! command -v dpkg >/dev/null; then # nothing else is possible: let it take its time, and say why it fails
+# Where nothing else is possible, or another image is asked for: let it take its time, and say why it fails.
+if ! command -v dpkg >/dev/null || [[ $tag != zookeeper:3.9 ]]; then
     say "pulling $tag"
     exec docker pull "$tag" >&2
 fi

@@ -162,6 +162,8 @@ class Coordinator:
         end = clock.now() + CLOSE_WITHIN
         try:
             self._engine.ask(lambda future: Close(reason, future)).result(CLOSE_WITHIN)
+        except ClosedError:
+            pass  # it had come to its end by itself: auth_failed
         except TimeoutError:
             logger.warning("%r did not close in %.1f s", self, CLOSE_WITHIN)
         self._engine.join(max(0.0, end - clock.now()))

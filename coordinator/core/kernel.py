@@ -314,7 +314,7 @@ class Kernel:
                 self._connected(relinked=not before.proved)
         else:
             self._runner.shut()
-        if isinstance(signal, machine.RoundRefused) and not before.refused and session.phase is Phase.LAPSED:
+        if session.refused and not before.refused:
             # Servers whose data was wiped refuse a client that has seen more than they
             # have, for ever. A new client claims to have seen nothing, and learns from
             # them what became of the session.

@@ -165,7 +165,7 @@ class Session:
     suspended_at: float | None = None
     """When ``session.suspended`` was told, until it is resumed or expired."""
     refused: bool = False
-    """Since the last link, every server has refused the handshake at least once."""
+    """Lapsed, and since then every server has refused the handshake at least once."""
     rtt: float | None = None
 
     @property
@@ -199,7 +199,8 @@ def step(session: Session, signal: Signal, now: float) -> Step:
         case AttemptFailed():
             return session, [_attempt_failed(signal)]
         case RoundRefused():
-            return replace(session, refused=True), []
+            # Before the lapse it means little: a server that starts refuses everybody.
+            return replace(session, refused=session.phase is Phase.LAPSED), []
         case Beat():
             return _beat(session, signal)
         case Tick():

@@ -93,6 +93,10 @@ class LinkListener(Protocol):
         """A ping was answered, `rtt` seconds after it was sent at `sent_at` (by `now`)."""
         ...
 
+    def connection_ended(self) -> None:
+        """The connection thread is at its end, whoever ended it."""
+        ...
+
 
 class Unheard:
     """A listener that does nothing."""
@@ -104,6 +108,9 @@ class Unheard:
         """Ignore it."""
 
     def heartbeat(self, rtt: float, sent_at: float) -> None:
+        """Ignore it."""
+
+    def connection_ended(self) -> None:
         """Ignore it."""
 
 

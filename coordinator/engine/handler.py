@@ -291,8 +291,15 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         """Start a named daemon thread; the one that runs kazoo's `zk_loop` is the connection thread."""
         role = getattr(func, "__name__", "thread")
         if role == "zk_loop":
-            return self._start_thread(func, "connection", *args, **kwargs)
+            return self._start_thread(self._run_connection, "connection", func)
         return self._start_thread(func, role, *args, **kwargs)
+
+    def _run_connection(self, zk_loop: Callable[[], object]) -> None:
+        # kazoo tells nobody of an end before the first session, nor of one by SystemExit.
+        try:
+            zk_loop()
+        finally:
+            self._listener.connection_ended()
 
     def _start_thread(
         self, func: Callable[..., object], role: str, *args: Any, **kwargs: Any

@@ -1,0 +1,112 @@
+"""What the tests against a real server share: a record of events, a place of one's own, an observer."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from kazoo.client import KazooClient
+from kazoo.retry import KazooRetry
+
+from coordinator import ConnectionFailed, Coordinator
+from coordinator.events import BaseEvent
+from coordinator.testing import ZooKeeperServer, ephemerals
+
+T = TypeVar("T")
+PATIENCE = 15.0
+"""Seconds after which a test no longer believes that something will happen."""
+
+
+def eventually(what: Callable[[], T | None], describe: str = "", timeout: float = PATIENCE) -> T:
+    """Poll until it is true; for what the server knows and no event tells."""
+    end = time.monotonic() + timeout
+    while not (result := what()):
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {timeout} s: {describe or what}")
+        time.sleep(0.005)
+    return result
+
+
+class Record:
+    """All events of a coordinator from the moment it was made, in order."""
+
+    def __init__(self, zk: Coordinator, *kinds: type[BaseEvent]) -> None:
+        self._stream = zk.events(*kinds)
+        self.events: list[Any] = []
+
+    def until(self, *wanted: str, timeout: float = PATIENCE) -> list[Any]:
+        """Read until each of these kinds was seen once more, in any order; return what was read."""
+        missing = list(wanted)
+        read: list[Any] = []
+        end = time.monotonic() + timeout
+        while missing:
+            try:
+                event = self._stream.next(max(0.0, end - time.monotonic()))
+            except (TimeoutError, StopIteration) as error:
+                raise AssertionError(f"no {missing} after {story(read)} ({error!r})") from None
+            read.append(event)
+            if event.kind in missing:
+                missing.remove(event.kind)
+        self.events += read
+        return read
+
+    def rest(self) -> list[Any]:
+        """Read to the end of the stream."""
+        read = list(self._stream)
+        self.events += read
+        return read
+
+    def quiet(self, seconds: float) -> list[Any]:
+        """Return what comes within that time: to show that something does not."""
+        read: list[Any] = []
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                read.append(self._stream.next(max(0.0, end - time.monotonic())))
+            except (TimeoutError, StopIteration):
+                self.events += read
+                return read
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def story(events: list[Any]) -> list[str]:
+    """The kinds, without failed attempts to connect: how many there are is up to chance."""
+    return [event.kind for event in events if not isinstance(event, ConnectionFailed)]
+
+
+@contextmanager
+def observing(hosts: str) -> Iterator[KazooClient]:
+    """A plain kazoo client, directly at the server: what others see."""
+    client = KazooClient(
+        hosts, timeout=10.0, connection_retry=KazooRetry(max_tries=-1, delay=0.02, max_delay=0.1)
+    )
+    client.start(15)
+    try:
+        yield client
+    finally:
+        client.stop()
+        client.close()
+
+
+def owner(observer: KazooClient, path: str) -> int:
+    """The session that owns the ephemeral at a path; 0 if there is none."""
+    stat = observer.exists(path)
+    return 0 if stat is None else stat.ephemeralOwner
+
+
+def owned_by(server: ZooKeeperServer, session_id: int) -> set[str]:
+    """The ephemerals of a session, as the server itself counts them."""
+    return ephemerals(server).get(session_id, set())
+
+
+_places = itertools.count(1)
+
+
+def new_place() -> str:
+    """A path that no other test uses."""
+    return f"/test-{time.time_ns():x}-{next(_places)}"

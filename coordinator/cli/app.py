@@ -18,6 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 
@@ -27,25 +28,23 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 -- typer calls it by positio
         raise typer.Exit
 
 
+Version = Annotated[
+    bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+]
+Json = Annotated[bool, typer.Option("--json", help="Events as NDJSON on stdout, the rest on stderr.")]
+Hosts = Annotated[
+    str | None,
+    typer.Option(metavar="HOSTS", help="Use the first server of host:port[,host:port][/chroot]."),
+]
+
+
 @app.callback()
-def _options(
-    version: Annotated[  # noqa: ARG001, RUF100 -- its callback does it
-        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
-    ] = False,
-) -> None:
+def _options(*, version: Version = False) -> None:
     pass
 
 
 @app.command()
-def demo(
-    json: Annotated[
-        bool, typer.Option("--json", help="Events as NDJSON on stdout, the rest on stderr.")
-    ] = False,  # noqa: A002, FBT002, RUF100, E501
-    zookeeper: Annotated[
-        str | None,
-        typer.Option(metavar="HOSTS", help="Use this ZooKeeper, host:port[,host:port][/chroot]."),
-    ] = None,
-) -> None:
+def demo(*, json: Json = False, zookeeper: Hosts = None) -> None:
     """Break a real session three ways and check that everything comes back.
 
     Exit code 0: every check holds; 1: one does not, or time ran out; 2: no ZooKeeper can

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from coordinator.events import (
     BaseEvent,
@@ -200,7 +201,7 @@ def _rank(event: BaseEvent) -> int | None:
 def in_order(events: Sequence[BaseEvent], *, ended: bool = True) -> str:
     """Numbers ascend, sessions begin and end once, nothing follows the end."""
     problems = []
-    if any(one.seq >= next_one.seq for one, next_one in zip(events, events[1:], strict=False)):
+    if any(one.seq >= next_one.seq for one, next_one in pairwise(events)):
         problems.append("seq does not ascend")
     epochs = [event.epoch for event in events if isinstance(event, SessionEstablished)]
     if epochs != list(range(1, len(epochs) + 1)):

@@ -18,21 +18,31 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException, NoNodeError
 from kazoo.handlers.threading import KazooTimeoutError
 
+from coordinator.cli.checks import Check
 from coordinator.cli.play import SESSION_TIMEOUT, OutOfTimeError, Play, Recorder, Witness
 from coordinator.cli.screen import Screen, forget_stdout
 from coordinator.client import Coordinator
 from coordinator.errors import ConfigurationError, CoordinatorError
 from coordinator.settings import split_hosts
-from coordinator.testing import FaultProxy, ZooKeeperServer, ZooKeeperUnavailableError, provide
+from coordinator.testing import (
+    ExternalZooKeeper,
+    FaultProxy,
+    ZooKeeperServer,
+    ZooKeeperUnavailableError,
+    provide,
+)
 
 __all__ = ["run_demo"]
 
-TIME_LIMIT = 27.0
-"""Seconds from the choice of a server to the end of the play; closing takes up to 2 more."""
+TIME_LIMIT = 22.0
+"""Seconds from the choice of a server to the end of the play, which takes about 3; closing
+adds 2 at most, so that the whole ends within 30."""
 SERVE_WITHIN = 10.0
 """Seconds for a server of our own to serve; a container takes 0.5, and 5 on a busy machine."""
-ANSWER_WITHIN = 3.0
+ANSWER_WITHIN = 2.0
 """Seconds for a server that is there already."""
+TIDY_WITHIN = 3.0
+"""Seconds to remove our znodes from a server that is not ours."""
 
 HOLDS, FAILED, UNAVAILABLE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
@@ -43,9 +53,9 @@ class _TerminatedError(BaseException):
 
 def run_demo(*, as_json: bool = False, hosts: str | None = None) -> int:
     """Run the demo and return its exit code."""
-    # kazoo warns of every link that breaks; here the events tell it.
-    logging.getLogger("kazoo").addHandler(logging.NullHandler())
-    logging.getLogger("kazoo").propagate = False
+    for name in ("kazoo", "coordinator.kazoo"):  # they tell of every link that breaks; so do the events
+        logging.getLogger(name).propagate = False
+        logging.getLogger(name).addHandler(logging.NullHandler())
     screen = Screen(as_json=as_json)
     try:
         with _terminable():
@@ -62,62 +72,60 @@ def run_demo(*, as_json: bool = False, hosts: str | None = None) -> int:
     except (ZooKeeperUnavailableError, ConfigurationError) as error:
         screen.problem(str(error))
         return UNAVAILABLE
-    except OutOfTimeError as error:
-        screen.problem(str(error))
-        return FAILED
     except (CoordinatorError, KazooException, TimeoutError) as error:
         screen.problem(f"{type(error).__name__}: {error}")
         return FAILED
 
 
 def _run(screen: Screen, hosts: str | None) -> int:
-    chroot = _chroot(hosts)
     screen.note("looking for a ZooKeeper")
     server = provide(hosts)
     deadline = time.monotonic() + TIME_LIMIT
+    foreign = isinstance(server, ExternalZooKeeper)
+    chroot = _chroot(server.hosts) if foreign else ""
     try:
         with _held_back():
-            server.start(ANSWER_WITHIN if hosts else SERVE_WITHIN)
+            server.start(ANSWER_WITHIN if foreign else SERVE_WITHIN)
         screen.note(f"ZooKeeper {server.version} at {server.hosts}: {server.origin}")
-        return _perform(screen, server, chroot, deadline)
+        checks = _perform(screen, server, chroot, deadline)
     finally:
         with _held_back():
             server.close()
+    screen.verdict(checks)
+    failed = sum(not check.holds for check in checks)
+    screen.note(f"{failed} of {len(checks)} checks failed" if failed else "all checks hold")
+    return FAILED if failed else HOLDS
 
 
-def _perform(screen: Screen, server: ZooKeeperServer, chroot: str, deadline: float) -> int:
+def _perform(screen: Screen, server: ZooKeeperServer, chroot: str, deadline: float) -> list[Check]:
     host, port = server.address
     direct = f"{host}:{port}"
     with (
-        _alarm(deadline),
         _plain_client(direct) as client,
-        _own_place(client, chroot) as place,
-        _chrooted(direct, place) as inside,
+        _own_place(client, chroot, tidy=isinstance(server, ExternalZooKeeper)) as place,
+        _plain_client(direct + place) as inside,
         FaultProxy(host, port) as proxy,
     ):
         record = Recorder(screen, deadline)
-        zk = Coordinator(proxy.hosts + place, session_timeout=SESSION_TIMEOUT)
+        zk = Coordinator(proxy.hosts + place, session_timeout=SESSION_TIMEOUT, start_timeout=SERVE_WITHIN)
         zk.on(record)
         with zk:
             play = Play(zk, proxy, direct, Witness(inside, deadline), record, screen)
             try:
-                play.run()
+                with _alarm(deadline):
+                    play.run()
+            except OutOfTimeError as error:
+                play.checks.append(Check("the play came to its end", str(error)))
             finally:
                 proxy.refuse = proxy.blackhole = False  # so that closing need not wait
-        signal.setitimer(signal.ITIMER_REAL, 0)
-    screen.verdict(play.checks)
-    failed = [check for check in play.checks if not check.holds]
-    screen.note(f"{len(failed)} of {len(play.checks)} checks failed" if failed else "all checks hold")
-    return FAILED if failed else HOLDS
+    return play.checks
 
 
-def _chroot(hosts: str | None) -> str:
-    if hosts is None:
-        return ""
+def _chroot(hosts: str) -> str:
     try:
         return split_hosts(hosts)[1]
     except ValueError as error:
-        raise ConfigurationError(f"--zookeeper: {error}") from None
+        raise ConfigurationError(f"hosts {hosts!r}: {error}") from None
 
 
 @contextlib.contextmanager
@@ -137,25 +145,19 @@ def _plain_client(hosts: str) -> Iterator[KazooClient]:
 
 
 @contextlib.contextmanager
-def _chrooted(server: str, place: str) -> Iterator[KazooClient]:
-    with _plain_client(server + place) as client:
-        yield client
-
-
-@contextlib.contextmanager
-def _own_place(client: KazooClient, chroot: str) -> Iterator[str]:
-    """A znode of our own that everything happens below; removed at the end."""
+def _own_place(client: KazooClient, chroot: str, *, tidy: bool) -> Iterator[str]:
+    """A znode of our own that everything happens below; ``tidy``: it is removed at the end."""
     place = f"{chroot}/coordinator-demo-{secrets.token_hex(4)}"
     try:
         client.create(place)
     except NoNodeError:
-        raise ConfigurationError(
-            f"--zookeeper: chroot {chroot} does not exist there; create it first"
-        ) from None
+        raise ConfigurationError(f"the chroot {chroot} does not exist there; create it first") from None
     try:
         yield place
     finally:
-        client.delete(place, recursive=True)
+        if tidy:
+            with _alarm(time.monotonic() + TIDY_WITHIN):
+                client.delete(place, recursive=True)
 
 
 @contextlib.contextmanager
@@ -163,7 +165,7 @@ def _alarm(deadline: float) -> Iterator[None]:
     """Raise OutOfTimeError at the deadline, out of whatever call does not return."""
 
     def ring(_number: int, _frame: FrameType | None) -> None:
-        raise OutOfTimeError(f"out of time: a call did not return within {TIME_LIMIT:g} s")
+        raise OutOfTimeError("out of time: a call to ZooKeeper did not return")
 
     before = signal.signal(signal.SIGALRM, ring)
     # A little later than the deadline itself: who waits for an event can say for which.

@@ -221,6 +221,7 @@ def _link_up(session: Session, signal: LinkUp) -> Step:
     told: list[Draft] = []
     if session.link is not None:  # its end was never told
         told.append(draft(ConnectionClosed, server=session.link.server))
+        session = replace(session, link=None, proved=False)
     if session.session_id and signal.session_id != session.session_id:
         session, expired = _expired(session, "refused" if session.refused else "new_session_id")
         told += expired

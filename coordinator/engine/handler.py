@@ -32,7 +32,7 @@ from kazoo.handlers.threading import SequentialThreadingHandler
 from coordinator.engine import clock
 from coordinator.engine.clock import Backoff, Jitter, LinkListener, Passes, Unheard, server_name
 from coordinator.engine.link import Link
-from coordinator.engine.wake import Dialler, WakeChannel, cause_of, resolve, wait_for
+from coordinator.engine.wake import Address, Dialler, WakeChannel, cause_of, resolve, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -228,6 +228,7 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         jitter: Jitter = random if random is not None else random_module.SystemRandom()
         self._passes = Passes(self._listener, Backoff(first_delay, max_delay, jitter))
         self._per_host = 10.0
+        self._tried: set[Address] = set()
         self._unresolved: dict[tuple[str, int], str] = {}
         self._link: Link | None = None
         self._unsettled: Link | None = None
@@ -334,17 +335,17 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         readable, reads, bell = _triage_reads(rlist)
         writable, writes = _triage_writes(wlist)
         if not readable and not writable:
-            ready = self._wait(link, bell, reads, writes, timeout)
+            can_read, can_write = self._wait(link, bell, reads, writes, timeout)
             if bell is not None and bell.count:
                 readable.append(bell)
-            elif not ready and link is not None:
+            elif link is not None and not can_read and not can_write:
                 return self._give_up(link, rlist, wlist)
         elif reads or writes:
-            ready = wait_for(reads, writes, 0)
+            can_read, can_write = wait_for(reads, writes, 0)
         else:
             return readable, writable, []
-        readable += [reads[fd] for fd in ready if fd in reads]
-        writable += [writes[fd] for fd in ready if fd in writes]
+        readable += [reads[fd] for fd in can_read if fd in reads]
+        writable += [writes[fd] for fd in can_write]
         if link is not None and link in writable:
             link.writable = True
         return readable, writable, []
@@ -356,18 +357,19 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         reads: dict[int, Any],
         writes: dict[int, Any],
         timeout: float | None,
-    ) -> set[int]:
+    ) -> tuple[set[int], set[int]]:
         """Sleep until something is ready or time is up; cut a link that falls silent meanwhile."""
         until = inf if timeout is None else clock.now() + timeout
         polled = [*reads] if bell is None else [*reads, bell.fileno()]
         while True:
             if link is not None and link.readable and link.fileno() in reads:
-                return {link.fileno()}  # read ahead while silence was judged, or cut by another thread
+                return {link.fileno()}, set()  # read ahead while silence was judged, or cut by another thread
             nap = max(0.0, min(until, inf if link is None else link.silent_at()) - clock.now())
             if bell is not None and not bell.fall_asleep():
                 nap = 0.0
             ready = wait_for(polled, writes, None if nap == inf else nap)
-            if (bell is not None and bell.wake_up()) or ready or clock.now() >= until:
+            woken = bell is not None and bell.wake_up()
+            if woken or any(ready) or clock.now() >= until:
                 return ready
             if link is not None:
                 self._judge(link)
@@ -401,7 +403,7 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
             return
         self._settle()
         pause = self._passes.ended(self.hosts, self._why_unresolved)
-        self._dialler.forget()
+        self._tried.clear()
         self._dialler.pause(pause)
 
     # -- connecting --------------------------------------------------------------------------------------
@@ -442,13 +444,13 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         self._settle()
         self._limit_host(timeout)
         server = server_name(hostname, address[1])
-        targets = self._dialler.untried(resolve(hostname, address))
+        targets = [each for each in resolve(hostname, address) if each not in self._tried]
         if not targets:  # kazoo tries each address of a name; we did so in the first attempt at the name
             raise ConnectionRefusedError(errno.ECONNREFUSED, f"every address of {server} failed in this pass")
         self._passes.attempted(hostname, address[1])
         self._unresolved.pop((hostname, address[1]), None)
         try:
-            sock = self._dialler.dial(targets, hostname, self._per_host, options)
+            sock = self._dialler.dial(targets, hostname, self._per_host, options, self._tried)
         except OSError as error:
             if not self._dialler.called_off:
                 self._passes.failed(server, cause_of(error), error.strerror or str(error))
@@ -470,7 +472,7 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         self._contact = max(self._contact, link.contact)
         if link.established or link.expired:
             self._passes.reached()
-            self._dialler.forget()
+            self._tried.clear()
         elif link.cause == "timeout":
             self._passes.failed(link.server, "timeout", "no answer to the handshake")
         elif link.cause in ("closed", "reset"):

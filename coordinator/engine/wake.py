@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from kazoo.handlers.utils import selector_select
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 
 class WakeChannel:
@@ -118,7 +118,9 @@ class WakeChannel:
                 os.close(self._rope)
 
 
-def wait_for(reads: Collection[int], writes: Collection[int], timeout: float | None) -> set[int]:
+def wait_for(
+    reads: Collection[int], writes: Collection[int], timeout: float | None
+) -> tuple[set[int], set[int]]:
     """Wait until one of the descriptors can be read or written; an error or hang-up counts as both.
 
     Args:
@@ -127,17 +129,21 @@ def wait_for(reads: Collection[int], writes: Collection[int], timeout: float | N
         timeout: seconds; None waits without limit.
 
     Returns:
-        The ready descriptors; empty after the timeout.
+        The readable and the writable descriptors; none after the timeout.
     """
     if not hasattr(select, "poll"):  # Windows; some old macOS builds
         readable, writable, _ = selector_select(list(reads), list(writes), [], timeout)
-        return {*readable, *writable}
+        return set(readable), set(writable)
     poll = select.poll()
     for fd in reads:
         poll.register(fd, select.POLLIN)
     for fd in writes:
         poll.register(fd, select.POLLOUT | (select.POLLIN if fd in reads else 0))
-    return {fd for fd, _ in poll.poll(None if timeout is None else timeout * 1000)}
+    ready = poll.poll(None if timeout is None else timeout * 1000)
+    return (
+        {fd for fd, event in ready if event != select.POLLOUT and fd in reads},
+        {fd for fd, event in ready if event != select.POLLIN and fd in writes},
+    )
 
 
 Address = tuple[str, int] | tuple[str, int, int, int]
@@ -175,7 +181,7 @@ def _finish_connect(sock: socket.socket, address: Address, timeout: float, bell:
     if error in (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR):
         ready: set[int] = set()
         if bell.fall_asleep():
-            ready = wait_for([bell.fileno()], [sock.fileno()], timeout)
+            _, ready = wait_for([bell.fileno()], [sock.fileno()], timeout)
         if bell.wake_up():
             raise ConnectionAbortedError(errno.ECONNABORTED, "connect was called off")
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if ready else errno.ETIMEDOUT
@@ -266,7 +272,6 @@ class Dialler:
         self._called_off = threading.Event()
         self._lock = threading.Lock()
         self._bell: WakeChannel | None = None
-        self._tried: set[Address] = set()
 
     @property
     def called_off(self) -> bool:
@@ -293,18 +298,22 @@ class Dialler:
         else:
             self._called_off.wait(seconds)
 
-    def untried(self, targets: Iterable[Address]) -> list[Address]:
-        """Those that were not dialled since `forget`."""
-        return [target for target in targets if target not in self._tried]
-
-    def forget(self) -> None:
-        """Every address may be tried again."""
-        self._tried.clear()
-
     def dial(
-        self, targets: Sequence[Address], hostname: str, limit: float, options: Mapping[str, Any]
+        self,
+        targets: Sequence[Address],
+        hostname: str,
+        limit: float,
+        options: Mapping[str, Any],
+        tried: set[Address] | None = None,
     ) -> socket.socket:
         """Connect to the first target that answers, each having its share of `limit` seconds.
+
+        Args:
+            targets: addresses of one server, at least one.
+            hostname: whom the server's certificate must name.
+            limit: seconds for all of them.
+            options: kazoo's TLS arguments; TLS only with `use_ssl`.
+            tried: receives each target that was dialled.
 
         Raises:
             ConnectionAbortedError: called off.
@@ -316,7 +325,8 @@ class Dialler:
             for index, target in enumerate(targets):
                 if self.called_off:
                     break
-                self._tried.add(target)
+                if tried is not None:
+                    tried.add(target)
                 try:
                     share = max(0.0, until - time.monotonic()) / (len(targets) - index)
                     sock = connect(target, share, bell)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from coordinator.core.draft import Draft
 from coordinator.core.layout import ancestors_of
-from coordinator.core.requests import Create, Flow, Standing, ask
-from coordinator.errors import CoordinatorError, NodeExistsError
+from coordinator.core.requests import Create, Exists, Flow, Standing, ask
+from coordinator.errors import CoordinatorError, NoAuthError, NodeExistsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +74,7 @@ def create_parents(path: str) -> Flow[None]:
             yield from ask(Create(parent))
         except NodeExistsError:
             continue
+        except NoAuthError:
+            # A server looks at the ACL of the parent before it says that a znode exists.
+            if (yield from ask(Exists(parent))) is None:
+                raise

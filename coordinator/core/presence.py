@@ -20,7 +20,6 @@ backoff. Parents that are missing are created.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Literal
 
 from coordinator.core.draft import Draft, draft
@@ -224,11 +223,18 @@ class Presence(Intent):
     def withdraw(self, standing: Standing) -> Flow[None]:
         """Delete it, if this session owns it; whatever stands there else is not ours."""
         yield from ask(Unwatch(self.path, self.token))
-        stat = yield from ask(Exists(self.path))
-        if stat is not None and stat.ephemeral_owner == standing.session_id:
-            # The version, because somebody else may recreate it after we looked.
-            with suppress(NoNodeError, BadVersionError):
+        for _ in range(ROUNDS):
+            stat = yield from ask(Exists(self.path))
+            if stat is None or stat.ephemeral_owner != standing.session_id:
+                return
+            try:
+                # The version, because somebody else may recreate it after we looked.
                 yield from ask(Delete(self.path, stat.version))
+            except NoNodeError:
+                return
+            except BadVersionError:
+                continue  # written after we looked: whose it is now has to be seen again
+            return
 
     def failed(self, error: CoordinatorError, next_try_in: float | None) -> Iterator[Draft]:
         if not isinstance(error, EphemeralConflictError):  # that was told as a conflict

@@ -159,9 +159,9 @@ class Coordinator:
         first, self._closed = not self._closed, True
         if not (first and self._started):
             return
-        end = clock.now() + CLOSE_WITHIN
+        end = clock.now() + CLOSE_WITHIN - 0.1
         try:
-            self._engine.ask(lambda future: Close(reason, future)).result(CLOSE_WITHIN)
+            self._engine.ask(lambda future: Close(reason, future)).result(CLOSE_WITHIN - 0.1)
         except ClosedError:
             pass  # it had come to its end by itself: auth_failed
         except TimeoutError:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from kazoo.client import KazooClient
 from kazoo.retry import KazooRetry
 
-from coordinator import ConnectionFailed, Coordinator
+from coordinator import ConnectionFailed, Coordinator, CoordinatorError
 from coordinator.events import BaseEvent
 from coordinator.testing import ZooKeeperServer, ephemerals
 
@@ -102,6 +104,20 @@ def owner(observer: KazooClient, path: str) -> int:
 def owned_by(server: ZooKeeperServer, session_id: int) -> set[str]:
     """The ephemerals of a session, as the server itself counts them."""
     return ephemerals(server).get(session_id, set())
+
+
+def in_thread(call: Callable[[], T]) -> Callable[[], T]:
+    """Begin a call that waits, and return what waits for its result."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except CoordinatorError as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="test-in-thread").start()
+    return lambda: future.result(PATIENCE)
 
 
 _places = itertools.count(1)

@@ -59,9 +59,9 @@ from coordinator.errors import (
 from coordinator.events import ConnectionClosed, SessionEstablished, SessionExpired
 from coordinator.models import ConnectionFailure, Phase, hex_id
 
-CLOSE_GRACE = 1.0
+CLOSE_GRACE = 0.8
 """Seconds for which closing waits for a lost link, because only over a link can the
-session, and with it its ephemerals, be ended at once. Half of what close() promises."""
+session, and with it its ephemerals, be ended at once. Less than half of what close() promises."""
 
 REBUILD_FIRST, REBUILD_MAX, REBUILD_FORGET = 0.05, 5.0, 30.0
 """Seconds: the delay before the second of two rebuilds in a row, doubled each time, its

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, assert_never
 
@@ -10,7 +11,7 @@ from coordinator.core.intent import Intent, Outcome
 from coordinator.core.messages import Refresh, Renew, Settle, Unwant, Want
 from coordinator.core.presence import Presence
 from coordinator.core.runner import Runner, Task, as_coordinator_error
-from coordinator.errors import ClosedError, DuplicateEphemeralError
+from coordinator.errors import ClosedError, CoordinatorError, DuplicateEphemeralError
 from coordinator.events import SHOWN_PATHS, RecoveryCompleted, RecoveryStarted
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ class Slot:
     and an error means that nothing is kept."""
     served: list[tuple[Call, bool]] = field(default_factory=list)
     """Those whose run has begun."""
-    withdrawing: list[Call] | None = None
-    """Calls to answer when it is withdrawn; None: it is wanted."""
+    withdrawing: list[tuple[Call, CoordinatorError | None]] | None = None
+    """Calls to answer when it is withdrawn, and with what; None: it is wanted."""
 
 
 @dataclass(eq=False, slots=True)
@@ -69,6 +70,8 @@ class Slots:
         self._kernel = kernel
         self._runner = runner
         self._slots: dict[int, Slot] = {}
+        self._leaving: Counter[str] = Counter()
+        """Paths from which something is being withdrawn."""
         self._recovery: Recovery | None = None
         self.epoch = 0
         """The epoch in which they were last reconciled."""
@@ -96,7 +99,7 @@ class Slots:
     def _want(self, message: Want) -> None:
         intent = message.intent
         taken = isinstance(intent, Presence) and any(
-            isinstance(slot.intent, Presence) and slot.intent.path == intent.path
+            isinstance(slot.intent, Presence) and slot.intent.path == intent.path and slot.withdrawing is None
             for slot in self._slots.values()
         )
         if taken:
@@ -138,13 +141,12 @@ class Slots:
             if message.waiter is not None:
                 self._kernel.effect(Settle(message.waiter))
             return
-        calls = []
+        calls: list[tuple[Call, CoordinatorError | None]] = []
         if message.waiter is not None:
-            calls = [
-                self._kernel.call(
-                    message.waiter, message.label, message.timeout, message.deadline, self._kernel.too_late
-                )
-            ]
+            call = self._kernel.call(
+                message.waiter, message.label, message.timeout, message.deadline, self._kernel.too_late
+            )
+            calls.append((call, None))
         self._withdraw(slot, calls)
 
     # -- running
@@ -158,7 +160,8 @@ class Slots:
     def _may_run(self, slot: Slot) -> bool:
         if not self._runner.ready or slot.withdrawing is not None:
             return False
-        if slot.intent.writes and self._kernel.session.read_only:
+        # What is being withdrawn from the same path would delete what we create.
+        if slot.intent.writes and (self._kernel.session.read_only or slot.intent.path in self._leaving):
             return False
         recovery = self._recovery
         return recovery is None or recovery.views_begun or slot.intent.token not in recovery.views
@@ -192,24 +195,29 @@ class Slots:
         if outcome.error is not None and slot.withdrawing is None:
             self._kernel.tell(slot.intent.failed(outcome.error, delay))
         self._kernel.effect(Refresh(slot.intent.token))
-        keep = self._serve(slot, outcome)
+        failed = self._serve(slot, outcome)
         self._recovered(slot, outcome)
         if slot.withdrawing is not None:
             self._begin_withdrawal(slot)
-        elif not keep:
-            self._withdraw(slot, [])
+        elif failed:
+            self._withdraw(slot, failed)
         elif slot.again:
             self._trigger(slot)
 
-    def _serve(self, slot: Slot, outcome: Outcome) -> bool:
-        """Answer those who waited for this outcome; return whether the intent is kept."""
-        keep = True
+    def _serve(self, slot: Slot, outcome: Outcome) -> list[tuple[Call, CoordinatorError | None]]:
+        """Answer those who waited for this outcome.
+
+        Return whose first outcome was an error: it is raised when nothing is left of the
+        intent, so that the caller may try again at once.
+        """
+        failed: list[tuple[Call, CoordinatorError | None]] = []
         for call, first in slot.served:
             if outcome.error is not None and first and not call.over:
-                keep = False
-            self._kernel.answer(call, error=outcome.error)
+                failed.append((call, outcome.error))
+            else:
+                self._kernel.answer(call, error=outcome.error)
         slot.served.clear()
-        return keep
+        return failed
 
     def _back_off(self, slot: Slot) -> float:
         moment = self._kernel.moment
@@ -230,11 +238,13 @@ class Slots:
 
     # -- withdrawing
 
-    def _withdraw(self, slot: Slot, calls: list[Call]) -> None:
+    def _withdraw(self, slot: Slot, calls: list[tuple[Call, CoordinatorError | None]]) -> None:
         if slot.withdrawing is not None:
             slot.withdrawing += calls
             return
         slot.withdrawing = calls
+        if slot.intent.writes:
+            self._leaving[slot.intent.path] += 1
         for call, _ in slot.served + slot.waiting:
             self._kernel.answer(call, error=ClosedError(f"{call.label}: it was closed"))
         slot.served.clear()
@@ -266,8 +276,14 @@ class Slots:
         self._slots.pop(slot.intent.token, None)
         self._kernel.tell(slot.intent.withdrawn())
         self._kernel.effect(Refresh(slot.intent.token))
-        for call in slot.withdrawing or ():
-            self._kernel.answer(call, error=error)
+        for call, reason in slot.withdrawing or ():
+            self._kernel.answer(call, error=reason or error)
+        path = slot.intent.path
+        if slot.intent.writes:
+            self._leaving -= Counter([path])  # drops what is at 0
+            for other in list(self._slots.values()):
+                if other.intent.writes and other.intent.path == path:
+                    self._trigger(other)
 
     # -- sessions
 
@@ -367,4 +383,5 @@ class Slots:
             slot.intent.expired()
             self._kernel.effect(Refresh(slot.intent.token))
         self._slots.clear()
+        self._leaving.clear()
         self._recovery = None

@@ -14,7 +14,7 @@ from kazoo import exceptions as theirs
 from kazoo.client import KazooClient
 from kazoo.protocol.states import KazooState, KeeperState
 from kazoo.retry import KazooRetry
-from kazoo.security import ACL as KazooACL  # noqa: N811 -- the name is an initialism
+from kazoo.security import ACL as KazooACL
 from kazoo.security import Id
 
 from coordinator import errors as ours
@@ -33,7 +33,7 @@ from coordinator.core.requests import (
     Unwatch,
 )
 from coordinator.core.session import AttemptFailed, AuthFailed, Beat, Expired, LinkDown, LinkUp, RoundRefused
-from coordinator.engine import clock, wire
+from coordinator.engine import wire
 from coordinator.engine.handler import DirectWatch, KazooHandler
 from coordinator.engine.logs import kazoo_logger, logger
 from coordinator.models import ACL, Stat
@@ -41,8 +41,9 @@ from coordinator.settings import Settings
 
 STOP_GRACE = 1.0
 """Seconds that the server is given to confirm the end of the session."""
-STOP_LIMIT = 1.8
-"""Seconds after which kazoo's thread is left to itself; close() promises 2."""
+STOP_LINKED, STOP_UNLINKED = 1.6, 0.9
+"""Seconds after which kazoo's threads are left to themselves, with a link and without
+one, which may have been waited for before; close() promises 2."""
 
 _ERRORS: dict[type[Exception], type[ours.ZnodeError]] = {
     theirs.NoNodeError: ours.NoNodeError,
@@ -144,7 +145,7 @@ class Port:
         self.start()
 
     def stop(self) -> None:
-        """End the session if there is a link, and the client; within STOP_LIMIT."""
+        """End the session if there is a link, and the client, in bounded time."""
         self._stopping = True
         link = self.handler.link
         linked = self.client.connected and link is not None and not link.dead
@@ -298,6 +299,7 @@ class _Listener:
 
 def _end(client: Any, handler: KazooHandler, name: str, *, linked: bool) -> None:
     """Stop and close a client; leave its thread behind rather than wait without limit."""
+    limit = STOP_LINKED if linked else STOP_UNLINKED
     if not linked:
         handler.abort()
     abort = threading.Timer(STOP_GRACE, handler.abort)
@@ -312,17 +314,16 @@ def _end(client: Any, handler: KazooHandler, name: str, *, linked: bool) -> None
             logger.exception("kazoo's client did not stop as it should")
 
     thread = threading.Thread(target=end, name=f"{name}-kazoo-stop", daemon=True)
-    started = clock.now()
     thread.start()
-    thread.join(STOP_LIMIT)
+    thread.join(limit)
     abort.cancel()
-    abort.join(max(0.0, STOP_LIMIT - (clock.now() - started)))
+    abort.join(0.1)
     if thread.is_alive():
         logger.warning(
             "%s is still alive %.1f s after it was told to stop; it is left behind. Does a kazoo "
             "listener block, or the name resolver?",
             thread.name,
-            STOP_LIMIT,
+            limit,
         )
 
 

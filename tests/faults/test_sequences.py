@@ -102,7 +102,7 @@ def test_expiry_while_cut_off(
     observer.set(f"{household.base}/config", b"two")
     proxy.refuse = False
     told = household.record.until("recovery.completed")
-    assert story(told) == NEW_SESSION[:-2] + ["znode.changed", "children.changed", "recovery.completed"]
+    assert story(told) == [*NEW_SESSION[:-2], "znode.changed", "children.changed", "recovery.completed"]
     assert told[-1].changed_paths == (f"{household.base}/config", f"{household.base}/workers")
     assert household.config.value == b"two"
     household.assert_back(observer)

@@ -1,0 +1,234 @@
+"""What was changed while no watch stood, and what becomes of watches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from kazoo.client import KazooClient
+from pydantic import BaseModel
+
+from coordinator import (
+    ChildrenChanged,
+    Coordinator,
+    PayloadError,
+    SessionResumed,
+    SessionSuspended,
+    ZnodeChanged,
+    ZnodeCreated,
+    ZnodeDeleted,
+    ZnodeEvent,
+    ZnodeUnreadable,
+)
+from coordinator.testing import FaultProxy, ZooKeeperServer, watches
+from tests.support import Record, eventually, new_place
+
+
+@pytest.fixture
+def zk(proxy: FaultProxy) -> Iterator[Coordinator]:
+    with Coordinator(proxy.hosts, session_timeout=10.0) as started:
+        yield started
+
+
+@contextmanager
+def gap(zk: Coordinator, proxy: FaultProxy) -> Iterator[None]:
+    """A time in which the link is down and no watch stands; the session survives it."""
+    record = Record(zk, SessionSuspended, SessionResumed)
+    proxy.refuse = True
+    proxy.cut()
+    record.until("session.suspended")
+    yield
+    proxy.refuse = False
+    record.until("session.resumed")
+    record.close()
+    # Views are read again before anything that is asked later; an absent one asks twice.
+    for _ in range(2):
+        zk.exists("/")
+
+
+def test_recreated_with_the_same_version(zk: Coordinator, proxy: FaultProxy, observer: KazooClient) -> None:
+    """Deleted and created anew in the gap, version 0 before and after: both are told."""
+    path = new_place()
+    observer.create(path, b"old")
+    view = zk.watch(path)
+    record = Record(zk, ZnodeEvent)
+    with gap(zk, proxy):
+        observer.delete(path)
+        observer.create(path, b"new")
+    told = record.until("znode.created")
+    assert [(type(event), event.after_gap) for event in told] == [(ZnodeDeleted, True), (ZnodeCreated, True)]
+    assert told[-1].version == 0
+    assert view.value == b"new"
+
+
+def test_child_that_went_and_came_back(zk: Coordinator, proxy: FaultProxy, observer: KazooClient) -> None:
+    """The names are the same, yet the set was changed: told, with nothing added or removed."""
+    base = new_place()
+    observer.create(f"{base}/child", makepath=True)
+    zk.watch_children(base)
+    record = Record(zk, ChildrenChanged)
+    with gap(zk, proxy):
+        observer.delete(f"{base}/child")
+        observer.create(f"{base}/child")
+    (told,) = record.until("children.changed")
+    assert (told.added, told.removed, told.after_gap) == ((), (), True)
+
+
+def test_parent_recreated(zk: Coordinator, proxy: FaultProxy, observer: KazooClient) -> None:
+    """A parent made anew has lost all its children, also those whose names came back."""
+    base = new_place()
+    observer.create(f"{base}/a", makepath=True)
+    view = zk.watch_children(base)
+    record = Record(zk, ChildrenChanged)
+    with gap(zk, proxy):
+        observer.delete(base, recursive=True)
+        observer.create(f"{base}/a", makepath=True)
+        observer.create(f"{base}/b")
+    (told,) = record.until("children.changed")
+    assert (told.added, told.removed) == (("a", "b"), ("a",))
+    assert view.children == ("a", "b")
+
+
+def test_created_in_the_gap(zk: Coordinator, proxy: FaultProxy, observer: KazooClient) -> None:
+    """A view of a path that does not exist waits for it, over gaps too."""
+    path = new_place()
+    view, kids = zk.watch(path), zk.watch_children(path)
+    assert (view.exists, view.value, kids.exists, kids.children) == (False, None, False, ())
+    record = Record(zk, ZnodeEvent)
+    with gap(zk, proxy):
+        observer.create(f"{path}/kid", makepath=True)
+        observer.set(path, b"x")
+    told = record.until("znode.created", "children.changed")
+    assert len(told) == 2
+    assert all(event.after_gap for event in told)
+    assert (view.value, kids.children) == (b"x", ("kid",))
+
+
+def test_unchanged_is_not_told(zk: Coordinator, proxy: FaultProxy, observer: KazooClient) -> None:
+    """Three gaps without a change tell nothing; the change after them is told once."""
+    path = new_place()
+    observer.create(path, b"x")
+    zk.watch(path)
+    zk.watch_children(path)
+    record = Record(zk, ZnodeEvent)
+    for _ in range(3):
+        with gap(zk, proxy):
+            pass
+    observer.set(path, b"y")
+    (told,) = record.until("znode.changed")
+    assert (told.version, told.after_gap) == (1, False)
+    observer.create(f"{path}/kid")
+    assert [type(event) for event in record.until("children.changed")] == [ChildrenChanged]
+
+
+def test_many_changes_none_twice_none_backwards(
+    zk: Coordinator, proxy: FaultProxy, observer: KazooClient
+) -> None:
+    """Over live changes and gaps: versions only ascend, the last one is told, none twice."""
+    path = new_place()
+    observer.create(path, b"0")
+    view = zk.watch(path)
+    record = Record(zk, ZnodeChanged)
+    for number in range(1, 6):
+        for _ in range(20):
+            observer.set(path, b"%d" % number)
+        with gap(zk, proxy):
+            observer.set(path, b"%d" % -number)
+    last = observer.exists(path).version
+    eventually(lambda: view.stat is not None and view.stat.version == last)
+    record.quiet(0.05)
+    versions = [event.version for event in record.events]
+    assert versions == sorted(set(versions))
+    assert versions[-1] == last
+    assert view.value == b"-5"
+
+
+def test_watches_are_freed(zk: Coordinator, zookeeper: ZooKeeperServer, observer: KazooClient) -> None:
+    """Closing a view frees its watch on the server, but none that somebody else has there."""
+    path = new_place()
+    observer.create(path)
+    mine = zk.session.session_id
+
+    def watched() -> bool:
+        return mine in watches(zookeeper).get(path, set())
+
+    first, second, kids = zk.watch(path), zk.watch(path), zk.watch_children(path)
+    assert watched()
+    kids.close()
+    first.close()
+    assert watched()
+    observer.set(path, b"x")
+    eventually(lambda: second.value == b"x")
+    second.close()
+    eventually(lambda: not watched(), "the last view was closed")
+
+    seen = []
+    view = zk.watch(path)
+    zk.kazoo.get(path, watch=seen.append)
+    view.close()
+    assert watched()
+    observer.set(path, b"y")
+    eventually(lambda: seen, "the user's own watch still fires")
+
+
+def test_views_leave_no_closures_behind(zk: Coordinator, observer: KazooClient) -> None:
+    """A view that reads a hundred times has one entry in kazoo; a closed one has none."""
+    path = new_place()
+    observer.create(path)
+    view = zk.watch(path)
+    for number in range(100):
+        observer.set(path, b"%d" % number)
+    eventually(lambda: view.value == b"99")
+    registry = zk.kazoo._data_watchers
+    assert len(registry[path]) == 1
+    view.close()
+    assert path not in registry
+
+
+class Config(BaseModel):
+    port: int
+
+
+def test_unreadable_payload(zk: Coordinator, observer: KazooClient) -> None:
+    """Data that the model rejects is told, and never shown; the view goes on."""
+    path = new_place()
+    observer.create(path, b'{"port": 1}')
+    view = zk.watch(path, model=Config)
+    assert view.value == Config(port=1)
+    record = Record(zk, ZnodeEvent)
+    observer.set(path, b'{"port": "planted-secret"}')
+    (told,) = record.until("znode.unreadable")
+    assert isinstance(told, ZnodeUnreadable)
+    assert path in told.error
+    assert "planted-secret" not in told.model_dump_json()
+    assert view.value == Config(port=1)
+    assert isinstance(view.error, PayloadError)
+    assert view.znode is None
+    with pytest.raises(PayloadError, match=path) as failed:
+        zk.get(path, model=Config)
+    assert "planted-secret" not in str(failed.value)
+    observer.set(path, b'{"port": 2}')
+    record.until("znode.changed")
+    assert view.value == Config(port=2)
+    assert view.error is None
+
+
+def test_changes_yields_the_latest(zk: Coordinator, observer: KazooClient) -> None:
+    """changes() begins with the present, may skip, never misses the last, ends with the view."""
+    path = new_place()
+    view = zk.watch(path)
+    changes = view.changes()
+    assert next(changes) is None
+    observer.create(path, b"a")
+    znode = next(changes)
+    assert znode is not None
+    assert znode.value == b"a"
+    for number in range(10):
+        observer.set(path, b"%d" % number)
+    eventually(lambda: view.value == b"9")
+    latest = next(changes)
+    assert latest is not None
+    assert latest.value == b"9"
+    view.close()
+    assert list(changes) == []

@@ -13,6 +13,8 @@ __all__ = ["main"]
 
 USAGE = 2
 """The exit code of a command that could not even begin, as click has it."""
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
 
 
 def main() -> int:
@@ -23,9 +25,12 @@ def main() -> int:
     except ImportError:
         sys.stderr.write(f"coordinator: {MissingExtraError('cli')}\n")
         return USAGE
-    from coordinator.cli.app import run
+    try:
+        from coordinator.cli.app import run
 
-    return run(sys.argv[1:])
+        return run(sys.argv[1:])
+    except KeyboardInterrupt:  # before or after the command itself, which tidies up
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

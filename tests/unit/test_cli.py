@@ -1,0 +1,304 @@
+"""The command line without a server: what it checks, says and refuses."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+import coordinator
+from coordinator import errors, events
+from coordinator.cli import checks
+from coordinator.cli.app import run
+from coordinator.cli.checks import Change, Owned
+from coordinator.cli.play import OutOfTimeError, Recorder
+from coordinator.cli.screen import Screen
+from coordinator.cli.words import style_of, words_of
+from coordinator.settings import Settings
+
+DOCS = Path(__file__).parents[2] / "docs"
+KINDS: tuple[type[events.BaseEvent], ...] = get_args(get_args(events.Event)[0])
+PATHS = ("/w/1", "/w/2")
+
+COMMON: dict[str, Any] = {"at": datetime.now(UTC), "epoch": 1, "session_id": 0xA}
+FIELDS: dict[str, Any] = {
+    "server": "zk1:2181",
+    "cause": "refused",
+    "timeout": 2.0,
+    "silent_for": 0.5,
+    "lapses_in": 1.5,
+    "outage": 0.2,
+    "confirmed_by": "server",
+    "reason": "requested",
+    "rtt": 0.001,
+    "ephemerals": 2,
+    "watches": 1,
+    "took": 0.01,
+    "path": "/w/1",
+    "czxid": 7,
+    "owner_session_id": 0xB,
+    "error": "not permitted",
+    "next_try_in": 0.1,
+    "by": "us",
+    "version": 3,
+    "mzxid": 9,
+    "count": 4,
+    "first_seq": 1,
+    "last_seq": 4,
+}
+
+
+def make(kind: type[events.BaseEvent], seq: int = 1, **given: Any) -> Any:
+    """Return an event of that class, with whatever it needs."""
+    needed = {name: FIELDS[name] for name in kind.model_fields if name in FIELDS}
+    return kind.model_validate({**COMMON, **needed, "seq": seq, **given})
+
+
+def recovery() -> list[events.BaseEvent]:
+    """Return what is told of a recovery that goes well."""
+    return [
+        make(events.ConnectionClosed, 1),
+        make(events.SessionSuspended, 2),
+        make(events.SessionExpired, 3),
+        make(events.ConnectionFailed, 4),
+        make(events.ConnectionOpened, 5),
+        make(events.SessionEstablished, 6, epoch=2),
+        make(events.RecoveryStarted, 7),
+        make(events.EphemeralRecreated, 8, path="/w/1"),
+        make(events.EphemeralRecreated, 9, path="/w/2"),
+        make(events.ZnodeChanged, 10),
+        make(events.RecoveryCompleted, 11),
+    ]
+
+
+# -- the checks
+
+
+def test_a_recovery_that_goes_well_is_in_order() -> None:
+    assert checks.recovered_in_order(recovery(), PATHS) == ""
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda told: told.pop(2), "session.expired was not told"),
+        (lambda told: told.pop(5), "missing: session.established"),
+        (lambda told: told.pop(6), "missing: recovery.started"),
+        (lambda told: told.pop(8), "/w/2"),
+        (lambda told: told.pop(10), "missing: recovery.completed"),
+        (lambda told: told.insert(8, told.pop(9)), "out of order"),
+        (lambda told: told.insert(9, told[8]), "'ephemeral.recreated /w/2': 2"),
+        (lambda told: told.insert(9, make(events.EphemeralFailed)), "ephemeral.failed /w/1"),
+    ],
+)
+def test_a_sabotaged_recovery_is_noticed(spoil: Any, complaint: str) -> None:
+    told = recovery()
+    spoil(told)
+    assert complaint in checks.recovered_in_order(told, PATHS)
+
+
+def test_ephemerals_have_to_be_back_under_the_session_that_stands() -> None:
+    owned = {"/w/1": Owned(0xA, 1), "/w/2": Owned(0xB, 2)}
+    assert checks.back_under(0xA, owned, ["/w/1"]) == ""
+    assert checks.back_under(0xA, owned, PATHS) == "/w/2 belongs to 0xb, not 0xa"
+    assert checks.back_under(0xA, {}, ["/w/1"]) == "/w/1 does not exist"
+
+
+def test_untouched_ephemerals_keep_their_session_and_their_czxid() -> None:
+    before = {"/w/1": Owned(0xA, 1)}
+    assert checks.untouched(before, dict(before)) == ""
+    assert "belongs to 0xb, belonged to 0xa" in checks.untouched(before, {"/w/1": Owned(0xB, 1)})
+    assert "created anew (czxid 1 before, 2 now)" in checks.untouched(before, {"/w/1": Owned(0xA, 2)})
+    assert checks.untouched(before, {}) == "/w/1 does not exist"
+    assert checks.untouched({}, {})
+
+
+SET = Change("znode.changed", "/c", version=3, mzxid=9, after_gap=True)
+MOVED = Change("children.changed", "/m", added=("b",), removed=("a",), after_gap=True)
+
+
+def told_of_both() -> list[events.BaseEvent]:
+    return [
+        make(events.ZnodeChanged, 1, path="/c", after_gap=True),
+        make(events.ChildrenChanged, 2, path="/m", added=("b",), removed=("a",), after_gap=True),
+    ]
+
+
+def test_what_was_reported_once_is_reported_once() -> None:
+    assert checks.reported_once([*told_of_both(), make(events.SessionSuspended)], [MOVED, SET]) == ""
+
+
+@pytest.mark.parametrize(
+    ("told", "complaint"),
+    [
+        (told_of_both()[:1], "not reported: children.changed /m +b -a after a gap"),
+        ([*told_of_both(), told_of_both()[0]], "reported 2 times: znode.changed /c version 3 (mzxid 9)"),
+        ([*told_of_both(), make(events.ZnodeDeleted, path="/c")], "never made: znode.deleted /c"),
+        ([make(events.ZnodeChanged, path="/c", after_gap=True, mzxid=8), *told_of_both()], "never made"),
+        ([make(events.ZnodeChanged, path="/c"), told_of_both()[1]], "not reported"),  # not after a gap
+    ],
+)
+def test_a_change_that_is_missing_doubled_or_invented_is_noticed(told: Any, complaint: str) -> None:
+    assert complaint in checks.reported_once(told, [SET, MOVED])
+
+
+def test_changes_of_one_path_have_to_come_in_their_order() -> None:
+    gone, back = Change("znode.deleted", "/c"), Change("znode.created", "/c", 3, 9)
+    told = [make(events.ZnodeDeleted, 1, path="/c"), make(events.ZnodeCreated, 2, path="/c")]
+    assert checks.reported_once(told, [gone, back]) == ""
+    assert "out of order" in checks.reported_once(told[::-1], [gone, back])
+
+
+def whole() -> list[events.BaseEvent]:
+    return [
+        make(events.SessionEstablished, 1),
+        make(events.SessionSuspended, 2),
+        make(events.SessionResumed, 3),
+        make(events.SessionSuspended, 4),
+        make(events.SessionExpired, 5),
+        make(events.SessionEstablished, 6, epoch=2),
+        make(events.SessionClosed, 7, epoch=2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda told: None, ""),
+        (lambda told: told.append(told[0]), "seq does not ascend"),
+        (lambda told: told.pop(0), "epochs [2]"),
+        (lambda told: told.pop(1), "resumed without having been suspended"),
+        (lambda told: told.pop(2), "suspended twice"),
+        (lambda told: told.pop(), "session.closed is not the last event"),
+        (lambda told: told.insert(0, make(events.EventsDropped, 0)), "events were dropped"),
+    ],
+)
+def test_the_order_of_a_whole_stream_is_checked(spoil: Any, complaint: str) -> None:
+    told = whole()
+    spoil(told)
+    problem = checks.in_order(told)
+    assert complaint in problem
+    assert bool(problem) == bool(complaint)
+
+
+# -- what is shown
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_kind_has_words_and_a_style(kind: type[events.BaseEvent]) -> None:
+    event = make(kind)
+    assert words_of(event)
+    assert style_of(event) in ("green", "yellow", "red", "cyan", "default")
+
+
+def test_a_failed_check_is_shown_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen(as_json=False).verdict([checks.Check("all is well", "it is not"), checks.Check("fine", "", 0.5)])
+    shown = capsys.readouterr().out
+    assert "FAILED  all is well" in shown
+    assert "it is not" in shown
+    assert "0.500 s" in shown
+
+
+def test_as_json_stdout_bears_events_only(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen(as_json=True)
+    event = make(events.SessionExpired, lost_ephemerals=3)
+    screen.heading("Act 1")
+    screen.deed("cut")
+    screen.event(event)
+    screen.verdict([])
+    shown = capsys.readouterr()
+    assert events.event_adapter.validate_json(shown.out) == event
+    assert "Act 1" in shown.err
+
+
+@pytest.mark.parametrize("columns", [30, 72, 200])
+def test_a_line_fits_the_terminal(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    Screen(as_json=False).event(make(events.SessionSuspended))
+    assert max(len(line) for line in capsys.readouterr().out.splitlines()) <= columns
+
+
+def test_waiting_ends_at_the_deadline_and_says_for_what() -> None:
+    record = Recorder(Screen(as_json=True), time.monotonic())
+    with pytest.raises(OutOfTimeError, match=r"waiting for session\.expired"):
+        record.first(events.SessionExpired, 0)
+
+
+def test_a_reader_who_has_gone_ends_the_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(as_json=True)
+    monkeypatch.setattr(screen, "event", lambda event: (_ for _ in ()).throw(BrokenPipeError()))
+    record = Recorder(screen, time.monotonic() + 10)
+    record(make(events.SessionExpired))
+    with pytest.raises(BrokenPipeError):
+        record.first(events.SessionExpired, 0)
+
+
+# -- how it is called
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"coordinator {coordinator.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nope"], ["demo", "--nope"], ["demo", "--zookeeper"], ["demo", "x"]]
+)
+def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 2
+    capsys.readouterr()
+
+
+def test_help_names_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["demo", "--help"]) == 0
+    assert "--zookeeper HOSTS" in (shown := capsys.readouterr().out)
+    assert "130" in shown
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_without_the_extra_it_says_how_to_install_it(
+    missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from coordinator.__main__ import main
+
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert main() == 2
+    assert "pip install 'coordinator[cli]'" in capsys.readouterr().err
+
+
+# -- the documentation names everything
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_docs_name_every_kind_and_every_field(kind: type[events.BaseEvent]) -> None:
+    text = (DOCS / "events.md").read_text("utf-8")
+    name = kind.model_fields["kind"].default
+    heading = f"### {name}\n"
+    assert heading in text
+    section = text.split(heading)[1].split("\n#")[0]
+    assert f"`{kind.__name__}`" in section
+    common = text.split("## Common fields")[1].split("\n#")[0]
+    for field in kind.model_fields:
+        where = common if field in events.BaseEvent.model_fields else section
+        assert f"`{field}`" in where, f"docs/events.md does not tell {name} {field}"
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_docs_name_every_setting(name: str) -> None:
+    section = (DOCS / "settings.md").read_text("utf-8").split(f"### {name}\n")
+    assert len(section) == 2, f"docs/settings.md has no section {name}"
+    told = section[1].split("\n#")[0]
+    assert f"COORDINATOR_{name.upper()}" in told
+    default = Settings.model_fields[name].default
+    assert f"Default: `{default!r}`" in told or f"Default: `{default}`" in told
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_docs_name_every_error(name: str) -> None:
+    assert f"`{name}`" in (DOCS / "errors.md").read_text("utf-8")

@@ -214,7 +214,8 @@ class Coordinator:
                 who name ``Heartbeat``.
         """
         for kind in kinds:
-            if not issubclass(kind, BaseEvent):
+            checked: object = kind
+            if not (isinstance(checked, type) and issubclass(checked, BaseEvent)):
                 raise ConfigurationError(f"events() takes event classes, got {kind!r}")
         return EventStream(self._engine, kinds)
 

@@ -8,9 +8,11 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from kazoo.client import KazooClient
 
 from coordinator.testing import FaultProxy, ZooKeeperEnsemble, ZooKeeperServer, provide
 from coordinator.testing.container import engine_fault
+from tests.support import observing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +42,13 @@ def proxy(zookeeper: ZooKeeperServer) -> Iterator[FaultProxy]:
     """A proxy of one test's own in front of the server."""
     with FaultProxy(*zookeeper.address) as between:
         yield between
+
+
+@pytest.fixture
+def observer(zookeeper: ZooKeeperServer) -> Iterator[KazooClient]:
+    """A plain kazoo client, directly at the server: what others see."""
+    with observing(zookeeper.hosts) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -75,6 +75,8 @@ class LinkDown:
     """The link is gone. ``contact``: send time of what was answered last on it."""
 
     contact: float
+    ping_lost: bool = False
+    """A ping had been sent and was not answered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ class Tally:
 
 def _stats(counts: Counter[str]) -> Stats:
     known = {one.name for one in fields(Stats)}
+    counts = counts + Counter(heartbeats_sent=counts["heartbeats_answered"] + counts["heartbeats_lost"])
     known_counts: dict[str, Any] = {name: number for name, number in counts.items() if name in known}
     stats = Stats(**known_counts)
     return replace(

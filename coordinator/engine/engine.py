@@ -159,6 +159,8 @@ class Engine:
         except Exception:  # noqa: BLE001 -- the thread must live on
             logger.exception("a fault of coordinator itself, while handling %s", type(message).__name__)
             return
+        if isinstance(message, machine.LinkDown) and message.ping_lost:
+            self._tally.add("heartbeats_lost", moment.now)
         for effect in effects:
             self._perform(effect)
 

@@ -90,8 +90,6 @@ class Port:
         self._post = post
         self._client_id: tuple[int, bytes] | None = None
         self._stopping = False
-        self.heartbeats = 0
-        """Pings answered."""
         self.client, self.handler = self._build()
 
     # -- the client's life
@@ -271,7 +269,8 @@ class _Listener:
         if state == KazooState.CONNECTED and self._handler is not None:
             self._port.linked(self._client, self._handler)
         elif state == KazooState.SUSPENDED:
-            self._report(LinkDown(self._contact()))
+            link = None if self._handler is None else self._handler.link
+            self._report(LinkDown(self._contact(), ping_lost=link is not None and link.ping_outstanding))
         elif reason == KeeperState.EXPIRED_SESSION:
             self._report(LinkDown(self._contact()))
             self._report(Expired())
@@ -293,7 +292,6 @@ class _Listener:
 
     def heartbeat(self, rtt: float, sent_at: float) -> None:
         """Report an answered ping."""
-        self._port.heartbeats += 1
         self._report(Beat(rtt, sent_at))
 
 

@@ -9,14 +9,8 @@ import pytest
 from kazoo.client import KazooClient
 
 from coordinator import ChildrenView, Coordinator, Ephemeral, ZnodeView
-from coordinator.testing import FaultProxy, ZooKeeperServer
-from tests.support import Record, eventually, new_place, observing, owner
-
-
-@pytest.fixture
-def observer(zookeeper: ZooKeeperServer) -> Iterator[KazooClient]:
-    with observing(zookeeper.hosts) as client:
-        yield client
+from coordinator.testing import FaultProxy, ZooKeeperServer, session_ids
+from tests.support import Record, eventually, new_place, owner
 
 
 @dataclass
@@ -66,10 +60,4 @@ def household(
     with Coordinator(proxy.hosts, session_timeout=timeout) as zk:
         yield furnish(zk, observer)
         session_id = zk.session.session_id
-    eventually(lambda: session_id not in _sessions(zookeeper), "the session is gone from the server")
-
-
-def _sessions(zookeeper: ZooKeeperServer) -> set[int]:
-    from coordinator.testing import session_ids
-
-    return session_ids(zookeeper)
+    eventually(lambda: session_id not in session_ids(zookeeper), "the session is gone from the server")

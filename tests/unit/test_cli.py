@@ -302,3 +302,9 @@ def test_docs_name_every_setting(name: str) -> None:
 @pytest.mark.parametrize("name", errors.__all__)
 def test_docs_name_every_error(name: str) -> None:
     assert f"`{name}`" in (DOCS / "errors.md").read_text("utf-8")
+
+
+def test_docs_show_events_as_they_are() -> None:
+    sample = (DOCS / "events.md").read_text("utf-8").split("```json\n")[1].split("```")[0]
+    told = [events.event_adapter.validate_json(line) for line in sample.splitlines()]
+    assert [event.model_dump_json() for event in told] == sample.splitlines()

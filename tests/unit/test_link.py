@@ -381,6 +381,16 @@ def test_a_cut_from_another_thread_ends_a_send(up: Peer) -> None:
     assert up.far.recv(10) == b""
 
 
+def test_after_a_cut_nothing_is_read_from_the_buffer(up: Peer) -> None:
+    """What was read ahead of a link that is given up is stale by the time kazoo would hand it on."""
+    up.far.sendall(reply(-1) * 10)
+    up.link.recv(4)
+    up.link.cut("silence")
+    assert up.link.pending() == 0
+    assert up.link.readable
+    assert up.link.recv(4) == b""
+
+
 # -- silence ------------------------------------------------------------------------------------------------
 
 

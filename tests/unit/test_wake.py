@@ -65,8 +65,9 @@ def test_requests_are_counted_without_limit(channel: WakeChannel) -> None:
 def test_nothing_is_written_while_the_loop_is_awake(channel: WakeChannel) -> None:
     """A busy loop costs its callers no system call."""
     channel.send(b"\0")
-    assert not rung(channel)
     assert not channel.fall_asleep()
+    channel.send(b"\0")
+    assert not rung(channel)
 
 
 def test_a_sleeper_is_rung_once(channel: WakeChannel) -> None:
@@ -189,10 +190,12 @@ def test_a_hanging_connect_times_out(deaf: tuple[str, int]) -> None:
 
 def test_a_silent_address_does_not_eat_the_time_of_the_next(deaf: tuple[str, int]) -> None:
     """Of two addresses of one name, the second is tried within the time of both."""
+    begun = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as server:
-        sock = Dialler().dial([deaf, server.getsockname()], "two", 0.6, {})
+        sock = Dialler().dial([deaf, server.getsockname()], "two", 1.0, {})
         with sock:
             assert sock.getpeername() == server.getsockname()
+    assert time.monotonic() - begun < 0.9
 
 
 def test_after_calling_off_nothing_is_dialled_until_allowed() -> None:

@@ -298,9 +298,10 @@ class Kernel:
 
     def _follow(self, before: Session, signal: Signal) -> None:
         """Do what the new state of the session asks for."""
-        session = self.session
         if isinstance(signal, machine.Beat):
             self._signal(machine.Tick(signal.contact))  # it may end a lapse
+            return
+        session = self.session
         if session.link is not before.link:
             self._proof = None
             self._runner.lose()
@@ -343,9 +344,11 @@ class Kernel:
 
     def _connected(self, *, relinked: bool) -> None:
         self._runner.ready = True
-        if relinked:  # otherwise the watches never ceased to stand
+        if relinked:
             self._slots.relinked(recover=self.session.epoch > self._slots.epoch > 0)
             self._slots.epoch = self.session.epoch
+        else:  # a lapse on an open link has ended: the watches never ceased to stand
+            self._slots.resumed()
         self._runner.open()
 
     def _client_ended(self, message: ClientEnded) -> None:

@@ -66,24 +66,28 @@ def create(request: Create, *, parents: bool = False) -> Operation[tuple[str, St
 
 def _create(request: Create, standing: Callable[[], Standing]) -> Flow[tuple[str, Stat]]:
     resolvable = request.ephemeral and not request.sequential
+    asked_at = standing().zxid
     while True:
-        sent_under = standing()
         try:
             return (yield from ask(request))
         except ConnectionLossError as loss:
             if not resolvable:
                 raise
+            # The session under which it was sent, or none if that has just expired. Not
+            # that under which it was asked for: it may have been held over a new session.
+            lost = standing()
             stat = yield from read(Exists(request.path))(standing)
             if stat is None:
                 continue  # not applied, or gone with its session: create it now
-            if stat.ephemeral_owner == sent_under.session_id:
-                if stat.czxid <= sent_under.zxid:  # it was there before we asked
-                    raise NodeExistsError(path=request.path) from loss
-                if standing().session_id == sent_under.session_id:
-                    return request.path, stat
-                raise ConnectionLossError(
-                    f"create {request.path}: applied under session {hex_id(sent_under.session_id)}, "
-                    "which has expired since; the znode is about to vanish",
-                    ambiguous=False,
-                ) from loss
-            raise NodeExistsError(path=request.path) from loss
+            mine = stat.ephemeral_owner == lost.session_id
+            if not mine and (lost.session_id or stat.ephemeral_owner not in lost.former):
+                raise NodeExistsError(path=request.path) from loss
+            if stat.czxid <= asked_at:  # it was there before we asked
+                raise NodeExistsError(path=request.path) from loss
+            if mine and standing().session_id == lost.session_id:
+                return request.path, stat
+            raise ConnectionLossError(
+                f"create {request.path}: applied under session {hex_id(stat.ephemeral_owner)}, "
+                "which has expired since; the znode is about to vanish",
+                ambiguous=False,
+            ) from loss

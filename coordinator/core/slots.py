@@ -32,7 +32,7 @@ class Slot:
     intent: Intent
     task: Task | None = None
     again: bool = False
-    """A trigger came while it ran."""
+    """A trigger came while it ran, or while it could not run."""
     gap: bool = False
     """Since the last outcome there was a time in which no watch stood."""
     tries: int = 0
@@ -152,10 +152,10 @@ class Slots:
     # -- running
 
     def _trigger(self, slot: Slot) -> None:
-        if slot.task is not None:
-            slot.again = True
-        elif self._may_run(slot):
+        if slot.task is None and self._may_run(slot):
             self._run(slot)
+        else:
+            slot.again = True
 
     def _may_run(self, slot: Slot) -> bool:
         if not self._runner.ready or slot.withdrawing is not None:
@@ -182,6 +182,7 @@ class Slots:
 
     def _dropped(self, slot: Slot) -> None:
         slot.task = None
+        slot.again = True
         slot.waiting = slot.served + slot.waiting
         slot.served = []
 
@@ -310,6 +311,14 @@ class Slots:
         for slot in sorted(wanted, key=lambda slot: not slot.intent.writes):
             self._trigger(slot)
         self._next_stage()
+
+    def resumed(self) -> None:
+        """The link answers again and was never closed: do what could not be done meanwhile."""
+        for slot in list(self._slots.values()):
+            if slot.task is None and slot.withdrawing is not None:
+                self._begin_withdrawal(slot)
+            elif slot.task is None and slot.again:
+                self._trigger(slot)
 
     def _recover(self, wanted: list[Slot]) -> None:
         ephemerals = {slot.intent.token: slot.intent.path for slot in wanted if slot.intent.writes}

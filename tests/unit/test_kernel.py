@@ -1,0 +1,1352 @@
+"""The kernel: sessions, intents and callers, against a ZooKeeper in memory."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from fake import World
+
+from coordinator.core import operations
+from coordinator.core.kernel import CLOSE_GRACE
+from coordinator.core.messages import ClientEnded, Fired, NotSent, Replied
+from coordinator.core.mirror import ChildrenMirror, ZnodeMirror
+from coordinator.core.presence import Presence
+from coordinator.core.requests import Children, Create, Delete, Exists, Get, Set, Sync
+from coordinator.core.session import AttemptFailed, Beat, Expired, LinkDown, LinkUp, RoundRefused, Tick
+from coordinator.errors import (
+    AuthFailedError,
+    ClosedError,
+    ConnectionLossError,
+    DuplicateEphemeralError,
+    EphemeralConflictError,
+    NoAuthError,
+    NodeExistsError,
+    NoNodeError,
+    OperationTimeoutError,
+    StartError,
+)
+from coordinator.events import (
+    EphemeralConflict,
+    EphemeralEvent,
+    EphemeralFailed,
+    RecoveryCompleted,
+    RecoveryStarted,
+    SessionExpired,
+    SessionResumed,
+    ZnodeEvent,
+)
+
+
+@pytest.fixture
+def world() -> World:
+    """A kernel without a link."""
+    return World()
+
+
+@pytest.fixture
+def linked() -> World:
+    """A kernel whose first session stands."""
+    world = World()
+    world.up()
+    return world
+
+
+def presence(world: World, path: str = "/e", data: bytes = b"mine", **given) -> Presence:
+    return Presence(world.token(), path, data, **given)
+
+
+def view(world: World, path: str = "/v") -> ZnodeMirror:
+    return ZnodeMirror(world.token(), path, lambda _, data: data)
+
+
+def children(world: World, path: str = "/v") -> ChildrenMirror:
+    return ChildrenMirror(world.token(), path)
+
+
+READ = operations.read(Exists("/"))
+
+
+# -- the first session
+
+
+def test_nothing_is_told_as_established_before_the_proof(world):
+    """A server that accepts the session has not answered anything on it yet."""
+    world.up(settle=False)
+    assert world.kinds("session") == []
+
+
+def test_the_proof_is_a_sync(world):
+    """A server that lags would let us read backwards."""
+    world.up(settle=False)
+    assert world.sent == [Sync("/")]
+
+
+def test_the_proof_on_a_read_only_session_is_a_look(world):
+    """A server cut off from its ensemble cannot sync."""
+    world.up(read_only=True, settle=False)
+    assert world.sent == [Exists("/")]
+
+
+def test_a_lost_proof_proves_nothing(world):
+    """The link broke: that is no round trip."""
+    world.up(settle=False)
+    world.cut(replies=True)
+    assert world.kinds("session") == []
+
+
+def test_an_error_of_the_server_is_a_proof(world):
+    """NoNode is an answer: the chroot is missing, the session stands."""
+    world.up(settle=False)
+    request_id, _ = world.wire.popleft()
+    world.say(Replied(request_id, None, NoNodeError(path="/"), 0, world.now))
+    assert world.kinds("session") == ["session.established"]
+
+
+def test_whoever_waits_for_the_session_is_answered_when_it_is_established(world):
+    """Not when the server accepted the link."""
+    world.await_session("start")
+    world.up(settle=False)
+    assert "start" not in world.answers
+    world.settle()
+    assert world.error("start") is None
+
+
+def test_whoever_waits_in_vain_is_told_the_last_cause(world):
+    """StartError carries what the last attempt failed of."""
+    world.await_session("start", timeout=5.0)
+    world.say(AttemptFailed("zk1:2181", "refused", "nobody listens", 1.0))
+    world.advance(5.0)
+    error = world.error("start")
+    assert (type(error), error.cause) == (StartError, "refused")
+
+
+def test_whoever_asks_later_for_the_session_is_answered_at_once(linked):
+    """It was established before."""
+    linked.await_session("start")
+    assert linked.error("start") is None
+
+
+def test_operations_are_held_before_the_proof(world):
+    """What is sent before authentication may be refused."""
+    world.submit(READ, "read")
+    world.up(settle=False)
+    assert world.sent == [Sync("/")]
+    world.settle()
+    assert world.value("read") is not None
+
+
+def test_recovery_is_not_told_of_the_first_session(world):
+    """There was nothing before."""
+    world.want(presence(world))
+    world.up()
+    assert world.kinds("recovery") == []
+
+
+# -- operations and a lost link
+
+
+def test_held_operations_are_sent_in_order_after_the_resume(linked):
+    """The order in which callers asked is that in which ZooKeeper is asked."""
+    linked.cut()
+    for name in "abc":
+        linked.submit(operations.write(Create(f"/{name}")), name)
+    assert linked.answers == {}
+    linked.up()
+    assert [request.path for request in linked.requests(Create)] == ["/a", "/b", "/c"]
+
+
+def test_a_deadline_while_held_is_not_ambiguous(linked):
+    """It was never sent, so it will certainly not be carried out."""
+    linked.cut()
+    linked.submit(operations.write(Create("/a")), "write", timeout=3.0)
+    linked.advance(3.0)
+    error = linked.error("write")
+    assert (type(error), error.ambiguous) == (OperationTimeoutError, False)
+
+
+def test_what_was_held_beyond_its_deadline_is_never_sent(linked):
+    """kazoo would send it after the next reconnect."""
+    linked.cut()
+    linked.submit(operations.write(Create("/a")), "write", timeout=3.0)
+    linked.advance(3.0)
+    linked.up()
+    assert linked.requests(Create) == []
+
+
+def test_a_deadline_is_the_one_given(linked):
+    """Not earlier."""
+    linked.cut()
+    linked.submit(READ, "read", timeout=3.0)
+    linked.advance(2.999)
+    assert linked.answers == {}
+
+
+def test_a_write_that_flies_at_its_deadline_is_ambiguous(linked):
+    """It was sent and may be carried out yet."""
+    linked.submit(operations.write(Create("/a")), "write", timeout=3.0)
+    linked.now += 3.0
+    linked.tick(linked.now)
+    error = linked.error("write")
+    assert (type(error), error.ambiguous) == (OperationTimeoutError, True)
+
+
+def test_a_read_that_flies_at_its_deadline_is_not_ambiguous(linked):
+    """A read changes nothing."""
+    linked.submit(READ, "read", timeout=3.0)
+    linked.now += 3.0
+    linked.tick(linked.now)
+    assert linked.error("read").ambiguous is False
+
+
+def test_an_answer_after_the_deadline_is_ignored(linked):
+    """A call is answered once; the answer that comes late has no reader."""
+    linked.submit(operations.write(Create("/a")), "write", timeout=3.0)
+    linked.now += 3.0
+    linked.tick(linked.now)
+    linked.settle()
+    assert isinstance(linked.error("write"), OperationTimeoutError)
+
+
+def test_the_message_of_a_deadline_says_how_the_session_stands(linked):
+    """What, how long, and what stands in the way."""
+    linked.cut()
+    linked.say(AttemptFailed("zk1:2181", "refused", "nobody listens", 1.0))
+    linked.submit(READ, "read", timeout=3.0)
+    linked.advance(3.0)
+    assert str(linked.error("read")) == (
+        f"read not answered in 3 s: session suspended ({linked.session_id:#x}) for 3.0 s, "
+        "zk1:2181: refused (nobody listens)"
+    )
+
+
+@pytest.mark.parametrize("replies", [False, True])
+def test_a_lost_read_is_asked_again(linked, replies):
+    """Reading twice is reading once."""
+    linked.submit(READ, "read")
+    linked.cut(replies=replies)
+    linked.up()
+    assert linked.value("read") is not None
+
+
+@pytest.mark.parametrize("replies", [False, True])
+def test_a_lost_write_is_ambiguous(linked, replies):
+    """It may have been carried out or not: only the caller can decide."""
+    linked.submit(operations.write(Create("/a")), "write")
+    linked.cut(replies=replies)
+    error = linked.error("write")
+    assert (type(error), error.ambiguous) == (ConnectionLossError, True)
+
+
+def test_a_lost_write_is_not_sent_again(linked):
+    """Not on any later link."""
+    linked.submit(operations.write(Create("/a")), "write")
+    linked.cut()
+    linked.up()
+    assert len(linked.requests(Create)) == 1
+
+
+@pytest.mark.parametrize("applied", [0, 1])
+def test_a_lost_create_of_an_ephemeral_is_resolved_by_its_owner(linked, applied):
+    """Its owner tells whether it was carried out; if not, it is created now."""
+    linked.submit(operations.create(Create("/e", ephemeral=True)), "create")
+    linked.cut(applied=applied)
+    linked.up()
+    path, stat = linked.value("create")
+    assert (path, stat) == ("/e", linked.stat("/e"))
+
+
+def test_a_create_held_before_the_first_session_is_resolved_too(world):
+    """The session that counts is that under which it was sent, not that when it was asked for."""
+    world.submit(operations.create(Create("/e", ephemeral=True)), "create")
+    world.up(settle=False)
+    world.reply()
+    world.cut(applied=1)
+    world.up()
+    assert world.value("create")[0] == "/e"
+
+
+def test_a_create_held_over_an_expiry_is_resolved_too(linked):
+    """It was asked for under one session and sent under the next."""
+    linked.cut()
+    linked.submit(operations.create(Create("/e", ephemeral=True)), "create")
+    linked.expire()
+    linked.up(settle=False)
+    linked.reply()
+    linked.cut(applied=1)
+    linked.up()
+    assert linked.value("create")[0] == "/e"
+
+
+def test_a_lost_create_finds_a_foreign_znode(linked):
+    """Somebody else's node at the path is what NodeExists means."""
+    linked.foreign = linked.foreign_ephemeral("/e")
+    linked.submit(operations.create(Create("/e", ephemeral=True)), "create")
+    linked.cut()
+    linked.up()
+    assert isinstance(linked.error("create"), NodeExistsError)
+
+
+def test_a_lost_create_finds_our_older_znode(linked):
+    """It was there before we asked: the create did not make it."""
+    linked.submit(operations.create(Create("/e", ephemeral=True)), "first")
+    linked.settle()
+    linked.submit(operations.create(Create("/e", ephemeral=True)), "second")
+    linked.cut(applied=1)
+    linked.up()
+    assert isinstance(linked.error("second"), NodeExistsError)
+
+
+def test_a_lost_create_under_a_session_that_expired_is_no_success(linked):
+    """The znode is about to vanish: it is not there, and that is certain."""
+    linked.submit(operations.create(Create("/e", ephemeral=True)), "create")
+    old = linked.session_id
+    linked.cut(applied=1)
+    linked.session_id = linked.zookeeper.open()  # the old one is still on the server
+    linked.up()
+    error = linked.error("create")
+    assert (type(error), error.ambiguous, linked.stat("/e").ephemeral_owner) == (
+        ConnectionLossError,
+        False,
+        old,
+    )
+
+
+def test_a_lost_sequential_create_is_ambiguous(linked):
+    """Its name is not known, so that looking does not help."""
+    request = Create("/e", ephemeral=True, sequential=True)
+    linked.submit(operations.create(request), "create")
+    linked.cut(applied=0)
+    assert linked.error("create").ambiguous is True
+
+
+@pytest.mark.parametrize("lost", range(5))
+def test_parents_are_created_whatever_is_lost(linked, lost):
+    """Each step may be done twice; the last one is an ephemeral, and resolved."""
+    linked.submit(operations.create(Create("/a/b/e", ephemeral=True), parents=True), "create")
+    for _ in range(lost):
+        linked.reply()
+    linked.cut(applied=1)
+    linked.up()
+    assert linked.value("create")[0] == "/a/b/e"
+
+
+def test_what_was_not_sent_is_held_again(linked):
+    """The link was gone before the port could send: it was certainly not done."""
+    linked.linked = False
+    linked.submit(operations.write(Create("/a")), "write")
+    linked.linked = True
+    linked.cut()
+    assert linked.answers == {}
+    linked.up()
+    assert linked.value("write")[0] == "/a"
+
+
+def test_a_lost_answer_stops_what_would_be_sent_next(linked):
+    """kazoo fails its futures before it says that the link is lost."""
+    linked.submit(operations.write(Create("/a")), "first")
+    request_id, _ = linked.wire.popleft()
+    linked.say(Replied(request_id, None, ConnectionLossError("lost"), 0, linked.now))
+    linked.submit(operations.write(Create("/b")), "second")
+    assert [request.path for request in linked.requests(Create)] == ["/a"]
+
+
+def test_an_expiry_loses_what_is_flying(linked):
+    """An answer under the old session will not come."""
+    linked.submit(operations.write(Create("/a")), "write")
+    linked.say(Expired())
+    assert linked.error("write").ambiguous is True
+
+
+def test_a_read_goes_on_under_the_next_session(linked):
+    """Its deadline decides, not the session."""
+    linked.submit(READ, "read")
+    linked.expire()
+    linked.up()
+    assert linked.value("read") is not None
+
+
+def test_an_operation_after_the_lapse_on_an_open_link_is_held_and_sent(linked):
+    """A process that was stopped finds its link again, and goes on."""
+    linked.now += 20.0
+    linked.tick(0.0)
+    linked.submit(READ, "read")
+    linked.say(Beat(0.1, linked.now))
+    linked.settle()
+    assert linked.value("read") is not None
+
+
+def test_operations_are_sent_at_once_after_an_answered_ping_ended_a_lapse(linked):
+    """The state that counts is the one after the lapse, not the one before."""
+    linked.now += 20.0
+    linked.tick(0.0)
+    linked.say(Beat(0.1, linked.now))
+    linked.submit(READ, "read")
+    linked.settle()
+    assert linked.value("read") is not None
+
+
+def test_an_operation_after_a_lapse_that_a_tick_ended_is_sent(linked):
+    """The same, when the clock is looked at before a ping is answered."""
+    linked.now += 20.0
+    linked.tick(0.0)
+    linked.submit(READ, "read")
+    linked.tick(linked.now)
+    linked.settle()
+    assert linked.value("read") is not None
+
+
+def test_a_lapse_on_an_open_link_ends_with_an_answered_ping(linked):
+    """Suspended, lapsed, resumed: and nothing expired."""
+    linked.now += 20.0
+    linked.tick(0.0)
+    linked.say(Beat(0.1, linked.now))
+    assert linked.kinds("session")[1:] == [
+        "session.suspended",
+        "session.lapsed",
+        "session.heartbeat",
+        "session.resumed",
+    ]
+
+
+# -- sessions
+
+
+def test_another_id_is_an_expiry(linked):
+    """Whatever kazoo said: ids are compared on every link."""
+    linked.cut()
+    old = linked.session_id
+    linked.session_id = linked.zookeeper.open()
+    linked.up()
+    (expired,) = linked.of(SessionExpired)
+    assert (expired.session_id, expired.confirmed_by) == (old, "new_session_id")
+
+
+def test_the_same_id_is_a_resumption(linked):
+    """Nothing was lost."""
+    linked.cut()
+    linked.up()
+    assert linked.kinds("session") == ["session.established", "session.suspended", "session.resumed"]
+
+
+def test_an_expiry_is_told_of_the_session_that_ended(linked):
+    """Epoch and id are those of the old one, those of established the new one's."""
+    old = linked.session_id
+    linked.expire()
+    linked.up()
+    told = [(one.kind, one.epoch, one.session_id) for one in linked.events if one.kind.startswith("session")]
+    assert told[-2:] == [("session.expired", 1, old), ("session.established", 2, linked.session_id)]
+
+
+def test_expired_counts_the_ephemerals_that_are_gone(linked):
+    """Those that existed, not those that were asked for."""
+    linked.foreign_ephemeral("/b")
+    for path in ("/a", "/b", "/c"):
+        linked.want(presence(linked, path))
+    linked.settle()
+    linked.expire()
+    linked.up()
+    assert next(linked.of(SessionExpired)).lost_ephemerals == 2
+
+
+def test_seq_ascends_by_one(linked):
+    """Over all events of one coordinator."""
+    linked.expire()
+    linked.up()
+    assert [event.seq for event in linked.events] == list(range(1, len(linked.events) + 1))
+
+
+def test_the_lapse_is_awaited(linked):
+    """The kernel asks to be woken when the session can no longer be proved alive."""
+    linked.cut()
+    assert linked.kernel.deadline() == linked.now + 10.0
+
+
+# -- keeping intents
+
+
+def test_an_intent_without_a_link_is_reconciled_with_the_first(world):
+    """Whoever is early is served all the same."""
+    intent = presence(world)
+    world.want(intent, "want")
+    assert world.answers == {}
+    world.up()
+    assert (world.error("want"), world.stat("/e").ephemeral_owner) == (None, world.session_id)
+
+
+def test_the_first_outcome_answers_whoever_waits(linked):
+    """A view that waits for its znode has an outcome, too."""
+    linked.want(view(linked, "/nowhere"), "want")
+    linked.settle()
+    assert linked.error("want") is None
+
+
+def test_a_failing_first_outcome_keeps_nothing(linked):
+    """The caller got the error; nothing goes on behind his back."""
+    linked.zookeeper.forbid(Create, "/e")
+    linked.want(presence(linked), "want")
+    linked.settle()
+    sent = len(linked.sent)
+    linked.zookeeper.permit()
+    linked.advance(60.0)
+    assert isinstance(linked.error("want"), NoAuthError)
+    assert (linked.requests(Create)[1:], len(linked.sent)) == ([], sent)
+
+
+def test_a_failing_outcome_without_a_waiter_goes_on(linked):
+    """Nobody was told: it is tried until it comes true."""
+    linked.zookeeper.forbid(Create, "/e")
+    linked.want(presence(linked))
+    linked.settle()
+    linked.zookeeper.permit()
+    linked.advance(60.0)
+    assert linked.stat("/e").ephemeral_owner == linked.session_id
+
+
+def test_a_conflict_with_fail_leaves_the_foreign_znode(linked):
+    """The error is raised, and the znode of the other is untouched."""
+    foreign = linked.foreign_ephemeral("/e")
+    linked.want(presence(linked, on_conflict="fail"), "want")
+    linked.settle()
+    assert isinstance(linked.error("want"), EphemeralConflictError)
+    assert linked.stat("/e").ephemeral_owner == foreign
+
+
+def test_what_failed_may_be_tried_again_at_once(linked):
+    """The error is raised when nothing is left of it, so that the path is free."""
+    linked.zookeeper.forbid(Create, "/e")
+    linked.want(presence(linked), "first")
+    linked.settle()
+    linked.zookeeper.permit()
+    linked.want(presence(linked), "second")
+    linked.settle()
+    assert linked.error("second") is None
+
+
+def test_a_path_has_one_ephemeral(linked):
+    """The second one raises, and the first one stays."""
+    linked.want(presence(linked), "first")
+    linked.settle()
+    linked.want(presence(linked), "second")
+    assert isinstance(linked.error("second"), DuplicateEphemeralError)
+    linked.settle()
+    assert linked.stat("/e").ephemeral_owner == linked.session_id
+
+
+def test_a_deadline_of_the_first_outcome_keeps_nothing(linked):
+    """Whoever was told that it did not come in time does not get it later."""
+    linked.cut()
+    linked.want(presence(linked), "want", timeout=3.0)
+    linked.advance(3.0)
+    linked.up()
+    assert isinstance(linked.error("want"), OperationTimeoutError)
+    assert linked.zookeeper.stat("/e") is None
+
+
+def test_a_create_that_flew_at_the_deadline_is_taken_back(linked):
+    """It may be carried out after the caller gave up; then it is deleted."""
+    linked.want(presence(linked), "want", timeout=3.0)
+    linked.now += 3.0
+    linked.tick(linked.now)
+    linked.settle()
+    assert linked.error("want").ambiguous is True
+    assert linked.zookeeper.stat("/e") is None
+
+
+def test_a_deleted_ephemeral_is_created_again(linked):
+    """Its watch fires, and after a delay it stands again."""
+    linked.want(presence(linked))
+    linked.settle()
+    linked.others(Delete("/e"))
+    linked.settle()
+    assert linked.zookeeper.stat("/e") is None
+    linked.advance(1.0)
+    assert linked.kinds("ephemeral") == ["ephemeral.created", "ephemeral.removed", "ephemeral.recreated"]
+
+
+def test_a_trigger_during_a_run_is_remembered(linked):
+    """A watch that fires while the answer of the same read is on its way."""
+    linked.others(Create("/v", b"one"))
+    mirror = view(linked)
+    linked.want(mirror)
+    linked.say(Fired(mirror.token))
+    linked.reply()
+    assert len(linked.requests(Get)) == 2
+
+
+def test_several_triggers_during_a_run_are_one(linked):
+    """Whatever happened in between, the next look sees it."""
+    mirror = view(linked)
+    linked.others(Create("/v"))
+    linked.want(mirror)
+    for _ in range(5):
+        linked.say(Fired(mirror.token))
+    linked.settle()
+    assert len(linked.requests(Get)) == 2
+
+
+def test_new_data_is_written_and_confirmed(linked):
+    """The caller is answered when it stands."""
+    intent = presence(linked)
+    linked.want(intent)
+    linked.settle()
+    linked.renew(intent, b"new", "set")
+    linked.settle()
+    assert (linked.error("set"), linked.zookeeper.nodes["/e"].data) == (None, b"new")
+
+
+def test_new_data_that_is_refused_is_retried(linked):
+    """The caller is told, the intent has the new data from then on."""
+    intent = presence(linked)
+    linked.want(intent)
+    linked.settle()
+    linked.zookeeper.forbid(Set, "/e")
+    linked.renew(intent, b"new", "set")
+    linked.settle()
+    assert isinstance(linked.error("set"), NoAuthError)
+    linked.zookeeper.permit()
+    linked.advance(10.0)
+    assert linked.zookeeper.nodes["/e"].data == b"new"
+
+
+def test_new_data_of_what_was_closed_is_refused(linked):
+    """There is nothing to write to."""
+    intent = presence(linked)
+    linked.renew(intent, b"new", "set")
+    assert isinstance(linked.error("set"), ClosedError)
+
+
+def test_new_data_during_a_run_is_written_by_the_next(linked):
+    """The answer is that of a run that began after it was asked for."""
+    intent = presence(linked)
+    linked.want(intent)
+    linked.renew(intent, b"new", "set")
+    linked.settle()
+    assert (linked.error("set"), linked.zookeeper.nodes["/e"].data) == (None, b"new")
+
+
+def test_a_watch_that_fires_while_lapsed_is_not_lost(linked):
+    """A stopped process goes on: the clock is looked at before what came in meanwhile."""
+    linked.others(Create("/v", b"one"))
+    mirror = view(linked)
+    linked.want(mirror)
+    linked.settle()
+    linked.others(Set("/v", b"two"))
+    linked.now += 20.0
+    linked.tick(0.0)
+    linked.fire()
+    linked.say(Beat(0.1, linked.now))
+    linked.settle()
+    assert mirror.copy.value == b"two"
+
+
+def test_an_intent_that_was_under_way_at_a_lapse_goes_on(linked):
+    """Its flow was dropped between two requests; the link stayed, and no watch fires."""
+    intent = presence(linked, "/a/e")
+    linked.want(intent)
+    linked.now += 20.0
+    linked.tick(0.0)
+    linked.settle()
+    linked.say(Beat(0.1, linked.now))
+    linked.settle()
+    assert linked.stat("/a/e").ephemeral_owner == linked.session_id
+
+
+def test_an_intent_that_was_added_while_lapsed_is_reconciled(linked):
+    """On the link that never closed."""
+    linked.now += 20.0
+    linked.tick(0.0)
+    linked.want(presence(linked), "want")
+    linked.say(Beat(0.1, linked.now))
+    linked.settle()
+    assert linked.error("want") is None
+
+
+def test_a_withdrawal_that_was_asked_for_while_lapsed_is_done(linked):
+    """On the link that never closed."""
+    intent = presence(linked)
+    linked.want(intent)
+    linked.settle()
+    linked.now += 20.0
+    linked.tick(0.0)
+    linked.unwant(intent, "close")
+    linked.say(Beat(0.1, linked.now))
+    linked.settle()
+    assert (linked.error("close"), linked.zookeeper.stat("/e")) == (None, None)
+
+
+def test_a_backoff_that_is_due_while_lapsed_is_not_lost(linked):
+    """What was refused once is tried again after the lapse."""
+    linked.zookeeper.forbid(Create, "/e")
+    linked.want(presence(linked))
+    linked.settle()
+    linked.zookeeper.permit()
+    linked.now += 20.0
+    linked.tick(0.0)
+    linked.say(Beat(0.1, linked.now))
+    linked.settle()
+    assert linked.zookeeper.stat("/e") is not None
+
+
+# -- backoff
+
+
+def failures(world: World, seconds: float) -> list[float]:
+    """Return when a forbidden ephemeral was tried, over so many seconds."""
+    world.zookeeper.forbid(Create, "/e")
+    world.want(presence(world))
+    world.settle()
+    world.advance(seconds)
+    return [at for at, request in zip(world.sent_at, world.sent, strict=True) if isinstance(request, Create)]
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.5, 1.0])
+def test_what_is_refused_is_not_tried_in_a_loop(linked, jitter):
+    """After the first few, at most one attempt a second."""
+    linked.jitter = jitter
+    tried = failures(linked, 120.0)
+    gaps = [after - before for before, after in pairwise(tried[6:])]
+    assert min(gaps) >= 1.0
+
+
+@pytest.mark.parametrize("jitter", [0.0, 1.0])
+def test_what_is_refused_is_tried_without_end(linked, jitter):
+    """The longest delay is 10 s: that late a mended permission is noticed."""
+    linked.jitter = jitter
+    tried = failures(linked, 120.0)
+    gaps = [after - before for before, after in pairwise(tried)]
+    assert max(gaps) <= 10.0 + 1e-6
+    assert tried[-1] >= linked.now - 10.0
+
+
+def test_failed_tells_the_delay_that_is_kept(linked):
+    """next_try_in is when the next attempt comes."""
+    tried = failures(linked, 30.0)
+    told = [one.next_try_in for one in linked.of(EphemeralFailed)]
+    gaps = [after - before for before, after in pairwise(tried)]
+    assert gaps == pytest.approx(told[: len(gaps)])
+
+
+def test_a_success_of_some_time_makes_the_delay_small_again(linked):
+    """A failure after half a minute of none is the first again."""
+    failures(linked, 60.0)
+    linked.zookeeper.permit()
+    linked.advance(60.0)
+    linked.others(Delete("/e"))
+    linked.settle()
+    linked.advance(0.2)
+    assert linked.zookeeper.stat("/e") is not None
+
+
+def test_a_forbidden_view_is_polled_with_backoff_and_told_once(linked):
+    """No watch stands where nothing may be read."""
+    linked.others(Create("/v"))
+    linked.zookeeper.forbid(Get, "/v")
+    linked.want(view(linked))
+    linked.settle()
+    linked.advance(60.0)
+    assert linked.kinds("znode") == ["znode.unreadable"]
+    assert 5 <= len(linked.requests(Get)) <= 20
+
+
+# -- recovery
+
+
+def recovering(world: World) -> tuple[list[Presence], ZnodeMirror, ChildrenMirror]:
+    """Keep two ephemerals and two views, and let the session expire."""
+    world.others(Create("/v", b"one"))
+    kept = [presence(world, path) for path in ("/e1", "/e2")]
+    views = view(world), children(world)
+    for intent in (views[0], *kept, views[1]):
+        world.want(intent)
+    world.settle()
+    world.expire()
+    world.events.clear()
+    world.sent.clear()
+    return kept, *views
+
+
+def test_ephemerals_come_back_before_any_view_is_read(linked):
+    """Others learn first that we are alive; what we read next was read afterwards."""
+    recovering(linked)
+    linked.up()
+    sent = [type(request) for request in linked.sent]
+    last_write = max(index for index, kind in enumerate(sent) if kind is Create)
+    assert min(sent.index(Get), sent.index(Children)) > last_write
+
+
+def test_the_order_of_events_after_an_expiry(linked):
+    """expired, opened, established, started, ephemerals, changes, completed."""
+    recovering(linked)
+    linked.others(Set("/v", b"two"))
+    linked.others(Create("/v/child"))
+    linked.up()
+    assert linked.kinds() == [
+        "session.expired",
+        "connection.opened",
+        "session.established",
+        "recovery.started",
+        "ephemeral.recreated",
+        "ephemeral.recreated",
+        "znode.changed",
+        "children.changed",
+        "recovery.completed",
+    ]
+
+
+def test_started_counts_and_names_what_is_to_come_back(linked):
+    """Before anything is sent."""
+    recovering(linked)
+    linked.up()
+    (started,) = linked.of(RecoveryStarted)
+    assert (started.ephemerals, started.watches) == (2, 2)
+    assert (started.ephemeral_paths, started.watch_paths) == (("/e1", "/e2"), ("/v", "/v"))
+
+
+def test_completed_counts_what_came_of_it(linked):
+    """Conflicts, failures and changes, with their paths."""
+    recovering(linked)
+    linked.foreign_ephemeral("/e1")
+    linked.zookeeper.forbid(Create, "/e2")
+    linked.others(Set("/v", b"two"))
+    linked.up()
+    (completed,) = linked.of(RecoveryCompleted)
+    assert (completed.conflict_paths, completed.failed_paths) == (("/e1",), ("/e2",))
+    assert (completed.conflicts, completed.failed, completed.changed) == (1, 1, 1)
+    assert completed.changed_paths == ("/v",)
+
+
+def test_changes_in_the_gap_are_marked(linked):
+    """after_gap: no watch stood when it was changed."""
+    recovering(linked)
+    linked.others(Set("/v", b"two"))
+    linked.up()
+    assert [one.after_gap for one in linked.of(ZnodeEvent)] == [True]
+
+
+def test_changes_after_a_resumption_are_marked(linked):
+    """A cut is a gap, too."""
+    linked.others(Create("/v", b"one"))
+    linked.want(view(linked))
+    linked.settle()
+    linked.cut()
+    linked.others(Set("/v", b"two"))
+    linked.up()
+    assert [(one.kind, one.after_gap) for one in linked.of(ZnodeEvent)] == [("znode.changed", True)]
+
+
+def test_changes_while_watched_are_not_marked(linked):
+    """Also after an earlier gap."""
+    linked.others(Create("/v", b"one"))
+    linked.want(view(linked))
+    linked.settle()
+    linked.cut()
+    linked.up()
+    linked.others(Set("/v", b"two"))
+    linked.settle()
+    assert [(one.kind, one.after_gap) for one in linked.of(ZnodeEvent)] == [("znode.changed", False)]
+
+
+def test_a_forbidden_ephemeral_holds_up_nobody(linked):
+    """The stage ends with its first outcome, which is an error."""
+    recovering(linked)
+    linked.zookeeper.forbid(Create, "/e1")
+    linked.up()
+    assert linked.kinds("recovery") == ["recovery.started", "recovery.completed"]
+
+
+def test_a_forbidden_view_holds_up_nobody(linked):
+    """The same for what may no longer be read."""
+    recovering(linked)
+    linked.zookeeper.forbid(Get, "/v")
+    linked.up()
+    assert linked.kinds("recovery") == ["recovery.started", "recovery.completed"]
+
+
+def test_completed_is_told_exactly_once(linked):
+    """Later retries, triggers and resumptions complete nothing again."""
+    recovering(linked)
+    linked.zookeeper.forbid(Create, "/e1")
+    linked.up()
+    linked.advance(30.0)
+    linked.cut()
+    linked.up()
+    assert len(list(linked.of(RecoveryCompleted))) == 1
+
+
+@pytest.mark.parametrize("answered", range(1, 12))
+def test_a_cut_in_the_middle_of_a_recovery_completes_it_once(linked, answered):
+    """The same session goes on where it was, whichever request was lost."""
+    recovering(linked)
+    linked.up(settle=False)
+    for _ in range(answered):
+        if linked.wire:
+            linked.reply()
+    linked.cut(applied=1)
+    linked.up()
+    assert linked.kinds("recovery") == ["recovery.started", "recovery.completed"]
+
+
+@pytest.mark.parametrize("answered", range(1, 5))
+def test_an_expiry_in_the_middle_of_a_recovery_starts_another(linked, answered):
+    """What was begun under a session that is gone is never told as completed."""
+    recovering(linked)
+    linked.up(settle=False)
+    for _ in range(answered):
+        linked.reply()
+    linked.expire()
+    linked.up()
+    told = [(one.kind, one.epoch) for one in linked.of(RecoveryStarted, RecoveryCompleted)]
+    assert told == [("recovery.started", 2), ("recovery.started", 3), ("recovery.completed", 3)]
+
+
+def test_a_withdrawal_in_the_middle_of_a_recovery_holds_up_nobody(linked):
+    """Nobody waits for what is no longer wanted."""
+    kept, *_ = recovering(linked)
+    linked.up(settle=False)
+    for intent in kept:
+        linked.unwant(intent)
+    linked.settle()
+    assert linked.kinds("recovery") == ["recovery.started", "recovery.completed"]
+
+
+def test_an_empty_recovery_is_told_too(linked):
+    """Whoever waits for completed after an expiry waits in no case for ever."""
+    linked.expire()
+    linked.up()
+    assert linked.kinds("recovery") == ["recovery.started", "recovery.completed"]
+
+
+def test_a_recovery_on_a_read_only_session_does_not_wait_for_writes(linked):
+    """Ephemerals wait for a server that may write; views come back."""
+    recovering(linked)
+    linked.up(read_only=True)
+    assert linked.kinds("recovery", "ephemeral") == ["recovery.started", "recovery.completed"]
+
+
+def test_ephemerals_come_when_the_session_may_write_again(linked):
+    """The next link decides."""
+    recovering(linked)
+    linked.up(read_only=True)
+    linked.cut()
+    linked.up()
+    assert linked.kinds("ephemeral") == ["ephemeral.recreated"] * 2
+
+
+def test_an_unconfirmed_old_session_does_not_keep_us_from_our_path(linked):
+    """The server knows it yet: its znode is ours, and replaced."""
+    linked.want(presence(linked))
+    linked.settle()
+    linked.cut()
+    linked.session_id = linked.zookeeper.open()
+    linked.up()
+    assert linked.stat("/e").ephemeral_owner == linked.session_id
+
+
+def test_a_conflict_ends_when_the_other_goes(linked):
+    """The watch on the foreign znode fires."""
+    foreign = linked.foreign_ephemeral("/e")
+    linked.want(presence(linked), "want")
+    linked.settle()
+    assert len(list(linked.of(EphemeralConflict))) == 1
+    linked.zookeeper.expire(foreign)
+    linked.settle()
+    assert linked.kinds("ephemeral") == ["ephemeral.conflict", "ephemeral.created"]
+
+
+# -- withdrawing, in every phase
+
+
+def test_unwant_while_connected(linked):
+    """Answered when nothing is left on the server."""
+    intent = presence(linked)
+    linked.want(intent)
+    linked.settle()
+    linked.unwant(intent, "close")
+    assert "close" not in linked.answers
+    linked.settle()
+    assert (linked.error("close"), linked.zookeeper.stat("/e")) == (None, None)
+
+
+def test_unwant_while_its_first_run_is_under_way(linked):
+    """The create that flies is followed by its deletion."""
+    intent = presence(linked)
+    linked.want(intent)
+    linked.unwant(intent, "close")
+    linked.settle()
+    assert (linked.error("close"), linked.zookeeper.stat("/e")) == (None, None)
+
+
+def test_unwant_while_suspended_is_done_on_the_next_link(linked):
+    """Only then can it be deleted."""
+    intent = presence(linked)
+    linked.want(intent)
+    linked.settle()
+    linked.cut()
+    linked.unwant(intent, "close")
+    assert "close" not in linked.answers
+    linked.up()
+    assert (linked.error("close"), linked.zookeeper.stat("/e")) == (None, None)
+
+
+def test_unwant_that_is_too_late_is_done_later(linked):
+    """The caller is told; what was asked for is seen to all the same."""
+    intent = presence(linked)
+    linked.want(intent)
+    linked.settle()
+    linked.cut()
+    linked.unwant(intent, "close", timeout=2.0)
+    linked.advance(2.0)
+    assert isinstance(linked.error("close"), OperationTimeoutError)
+    linked.up()
+    assert linked.zookeeper.stat("/e") is None
+
+
+def test_unwant_before_any_session_is_done_at_once(world):
+    """There is nothing to delete."""
+    intent = presence(world)
+    world.want(intent)
+    world.unwant(intent, "close")
+    world.up()
+    assert (world.error("close"), world.zookeeper.stat("/e")) == (None, None)
+
+
+def test_unwant_of_a_view_while_suspended_is_done_at_once(linked):
+    """Its watch ended with the link."""
+    mirror = view(linked)
+    linked.want(mirror)
+    linked.settle()
+    linked.cut()
+    linked.unwant(mirror, "close")
+    assert linked.error("close") is None
+
+
+def test_unwant_over_an_expiry_is_answered(linked):
+    """The ephemeral ended with the session, and is not created again."""
+    intent = presence(linked)
+    linked.want(intent)
+    linked.settle()
+    linked.cut()
+    linked.unwant(intent, "close")
+    linked.expire()
+    linked.up()
+    assert (linked.error("close"), linked.zookeeper.stat("/e")) == (None, None)
+
+
+def test_unwant_while_lapsed(linked):
+    """Held until the session is known to live or to be gone."""
+    intent = presence(linked)
+    linked.want(intent)
+    linked.settle()
+    linked.cut()
+    linked.advance(15.0)
+    linked.unwant(intent, "close", timeout=30.0)
+    linked.up()
+    assert (linked.error("close"), linked.zookeeper.stat("/e")) == (None, None)
+
+
+@pytest.mark.parametrize("answered", range(3))
+@pytest.mark.parametrize("applied", [0, 1])
+def test_a_withdrawal_survives_a_cut(linked, answered, applied):
+    """Whichever of its requests is lost."""
+    intent = presence(linked)
+    linked.want(intent)
+    linked.settle()
+    linked.unwant(intent, "close")
+    for _ in range(answered):
+        linked.reply()
+    linked.cut(applied=applied)
+    linked.up()
+    assert (linked.error("close"), linked.zookeeper.stat("/e")) == (None, None)
+
+
+def test_what_is_withdrawn_is_told_once(linked):
+    """ephemeral.removed by us."""
+    intent = presence(linked)
+    linked.want(intent)
+    linked.settle()
+    linked.unwant(intent)
+    linked.settle()
+    linked.advance(30.0)
+    assert [(one.kind, getattr(one, "by", "")) for one in linked.of(EphemeralEvent)] == [
+        ("ephemeral.created", ""),
+        ("ephemeral.removed", "us"),
+    ]
+
+
+def test_a_second_unwant_is_nothing(linked):
+    """It is gone already."""
+    intent = presence(linked)
+    linked.want(intent)
+    linked.settle()
+    linked.unwant(intent, "one")
+    linked.settle()
+    linked.unwant(intent, "two")
+    assert linked.error("two") is None
+
+
+def test_a_path_may_be_kept_again_while_it_is_withdrawn(linked):
+    """close() and a new ephemeral: the withdrawal does not delete the new one."""
+    first, second = presence(linked), presence(linked, data=b"second")
+    linked.want(first)
+    linked.settle()
+    linked.unwant(first)
+    linked.want(second, "second")
+    linked.settle()
+    assert linked.error("second") is None
+    assert linked.zookeeper.nodes["/e"].data == b"second"
+
+
+# -- the end
+
+
+def test_close_while_connected_stops_at_once(linked):
+    """Over an open link the session is ended, its ephemerals with it."""
+    linked.close()
+    assert (linked.stops, linked.error("close")) == (["requested"], None)
+
+
+def test_close_before_the_first_session_stops_at_once(world):
+    """There is nothing to end."""
+    world.close()
+    assert (world.stops, world.error("close")) == (["requested"], None)
+
+
+def test_close_while_suspended_waits_for_a_link(linked):
+    """Only over a link can the session be ended at once; for CLOSE_GRACE."""
+    linked.cut()
+    linked.close()
+    assert linked.stops == []
+    linked.advance(CLOSE_GRACE - 0.001)
+    assert linked.stops == []
+    linked.advance(0.002)
+    assert linked.stops == ["requested"]
+
+
+def test_close_while_suspended_stops_with_the_next_link(linked):
+    """As soon as there is one."""
+    linked.cut()
+    linked.close()
+    linked.advance(0.2)
+    linked.up()
+    assert linked.stops == ["requested"]
+
+
+def test_close_while_lapsed_waits_as_while_suspended(linked):
+    """The session may be alive."""
+    linked.cut()
+    linked.advance(15.0)
+    linked.close()
+    linked.advance(1.0)
+    assert linked.stops == ["requested"]
+
+
+def test_close_while_verifying_stops_at_once(linked):
+    """There is a link."""
+    linked.cut()
+    linked.up(settle=False)
+    linked.close()
+    assert linked.stops == ["requested"]
+
+
+def test_close_answers_everything_that_is_pending(linked):
+    """Each with ClosedError, whether held, flying or kept."""
+    intent = presence(linked)
+    linked.want(intent)
+    linked.settle()
+    linked.submit(READ, "flying")
+    linked.renew(intent, b"new", "renewed")
+    linked.want(view(linked), "wanted")
+    linked.unwant(intent, "unwanted")
+    linked.cut()
+    linked.submit(READ, "held")
+    linked.close()
+    pending = ["flying", "renewed", "wanted", "unwanted", "held"]
+    assert [type(linked.error(one)) for one in pending] == [ClosedError] * 5
+
+
+def test_close_calls_a_write_that_flies_ambiguous(linked):
+    """It was sent, and may be carried out."""
+    linked.submit(operations.write(Create("/a")), "write")
+    linked.close()
+    assert linked.error("write").ambiguous is True
+
+
+def test_close_calls_what_was_held_certain(linked):
+    """It was not sent."""
+    linked.cut()
+    linked.submit(operations.write(Create("/a")), "write")
+    linked.close()
+    assert linked.error("write").ambiguous is False
+
+
+def test_close_answers_whoever_waits_for_the_first_session(world):
+    """Start and close at the same time."""
+    world.await_session("start")
+    world.close()
+    assert isinstance(world.error("start"), ClosedError)
+
+
+def test_close_twice_answers_both(linked):
+    """A second close is no error."""
+    linked.cut()
+    linked.close("one")
+    linked.close("two")
+    linked.advance(1.0)
+    linked.close("three")
+    assert [linked.error(one) for one in ("one", "two", "three")] == [None] * 3
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["closing", "closed"])
+def test_nothing_is_taken_after_close(linked, closed):
+    """Operations, intents and waiters are refused, also while it closes."""
+    if not closed:
+        linked.cut()
+    linked.close()
+    intent = presence(linked)
+    linked.submit(READ, "submit")
+    linked.want(intent, "want")
+    linked.renew(intent, b"", "renew")
+    linked.unwant(intent, "unwant")
+    linked.await_session("await")
+    asked = ("submit", "want", "renew", "unwant", "await")
+    assert [type(linked.error(one)) for one in asked] == [ClosedError] * 5
+
+
+def test_session_closed_is_the_last_event(linked):
+    """Whatever comes in afterwards."""
+    linked.want(presence(linked))
+    linked.settle()
+    linked.close()
+    linked.say(LinkUp(7, 10.0, "zk1:2181", False, linked.now))
+    linked.say(LinkDown(linked.now))
+    linked.say(ClientEnded(linked.now))
+    linked.say(Tick(linked.now))
+    assert linked.kinds()[-1] == "session.closed"
+    assert linked.kernel.deadline() is None
+
+
+def test_close_tells_the_reason(world):
+    """gave_up, when no session came in the time given for it."""
+    world.close(reason="gave_up")
+    assert [getattr(one, "reason", None) for one in world.events] == ["gave_up"]
+
+
+def test_an_authentication_that_fails_is_the_end(world):
+    """Everything pending is answered with it, and kazoo is stopped."""
+    world.await_session("start")
+    world.submit(READ, "read")
+    world.want(presence(world), "want")
+    world.auth_failed()
+    assert [type(world.error(one)) for one in ("start", "read", "want")] == [AuthFailedError] * 3
+    assert (world.stops, world.kinds()) == (["auth_failed"], ["session.closed"])
+
+
+def test_errors_are_not_shared_between_waiters(world):
+    """Each is raised in a thread of its own, which writes a traceback into it."""
+    world.submit(READ, "one")
+    world.submit(READ, "two")
+    world.auth_failed()
+    assert world.error("one") is not world.error("two")
+
+
+# -- a client that has to be replaced
+
+
+def test_refused_handshakes_before_the_lapse_rebuild_nothing(linked):
+    """A server that restarts may refuse for a moment."""
+    linked.cut()
+    linked.say(RoundRefused())
+    linked.advance(5.0)
+    assert linked.rebuilt_at == []
+
+
+def test_refused_handshakes_after_the_lapse_rebuild_once(linked):
+    """Servers whose data was wiped refuse a client that has seen more, for ever."""
+    linked.cut()
+    linked.advance(15.0)
+    for _ in range(3):
+        linked.say(RoundRefused())
+        linked.advance(1.0)
+    assert len(linked.rebuilt_at) == 1
+
+
+def test_refused_before_and_after_the_lapse_rebuilds(linked):
+    """The refusals usually begin before the lapse."""
+    linked.cut()
+    linked.say(RoundRefused())
+    linked.advance(15.0)
+    linked.say(RoundRefused())
+    assert len(linked.rebuilt_at) == 1
+
+
+def test_a_client_that_ended_is_rebuilt_at_once(linked):
+    """The same session is back in milliseconds."""
+    linked.linked = False
+    linked.say(ClientEnded(linked.now))
+    assert linked.rebuilt_at == [linked.now]
+    assert linked.kinds("session")[-1] == "session.suspended"
+
+
+def test_clients_that_end_in_a_row_are_rebuilt_with_growing_delays(linked):
+    """Each ends at once; that must not be a loop, and not take for ever."""
+    for _ in range(12):
+        built = len(linked.rebuilt_at)
+        linked.linked = False
+        linked.say(ClientEnded(linked.now))
+        while len(linked.rebuilt_at) == built:
+            linked.advance(0.05, alive=False)
+    gaps = [after - before for before, after in pairwise(linked.rebuilt_at)]
+    assert all(after >= before - 1e-6 for before, after in pairwise(gaps))
+    assert 4.9 <= gaps[-1] <= 5.1
+
+
+def test_a_client_that_lived_long_is_rebuilt_at_once_again(linked):
+    """After half a minute a rebuild is the first again."""
+    for _ in range(3):
+        linked.say(ClientEnded(linked.now))
+        linked.advance(1.0)
+    linked.advance(60.0)
+    linked.say(ClientEnded(linked.now))
+    assert linked.rebuilt_at[-1] == linked.now
+
+
+def test_a_client_that_was_told_to_stop_is_not_rebuilt(linked):
+    """Its end is the one that was asked for."""
+    linked.auto_close = False
+    linked.close()
+    linked.say(ClientEnded(linked.now))
+    linked.advance(10.0)
+    assert linked.rebuilt_at == []
+
+
+# -- one message of each kind
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Replied(999, None, None, 5, 0.0),
+        NotSent(999),
+        Fired(999),
+        Tick(0.0),
+        Beat(0.1, 0.0),
+        LinkDown(0.0),
+        RoundRefused(),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_a_message_about_nothing_known_is_nothing(world, message):
+    """Answers of what was given up, watches of what was closed."""
+    world.say(message)
+    assert (world.events, world.answers, world.sent) == ([], {}, [])
+
+
+def test_resumed_is_told_before_anything_is_answered(linked):
+    """Whoever reads events and calls sees the same order."""
+    linked.submit(READ, "read")
+    linked.cut()
+    linked.up(settle=False)
+    linked.reply()
+    assert len(list(linked.of(SessionResumed))) == 1
+    assert linked.answers == {}

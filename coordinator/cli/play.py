@@ -32,8 +32,10 @@ from coordinator.errors import CoordinatorError
 from coordinator.events import (
     BaseEvent,
     ConnectionFailed,
+    EphemeralCreated,
     RecoveryCompleted,
     SessionClosed,
+    SessionEstablished,
     SessionLapsed,
     SessionResumed,
     SessionSuspended,
@@ -107,13 +109,13 @@ class Recorder:
 
         return self.wait(str(kind.model_fields["kind"].default), look)
 
-    def changes(self, count: int, since: int) -> None:
-        """Wait until so many changes of znodes were told from that position on."""
+    def count(self, kind: type[BaseEvent], count: int, since: int) -> None:
+        """Wait until so many events of that class were told from that position on."""
 
         def look() -> bool | None:
-            return sum(isinstance(event, ZnodeEvent) for event in self.events[since:]) >= count or None
+            return sum(isinstance(event, kind) for event in self.events[since:]) >= count or None
 
-        self.wait(f"{count} changes to be reported", look)
+        self.wait(f"{count} of {kind.__name__}", look)
 
 
 class Witness:
@@ -163,13 +165,13 @@ class Witness:
                 seen[path] = Owned(stat.ephemeralOwner, stat.czxid)
         return seen
 
-    def wait_no_ephemerals(self) -> None:
-        """Wait until the server has removed them all, as it does when it expires a session.
+    def wait_expired(self, session_id: int) -> None:
+        """Wait until the server has removed the session's ephemerals, as it does when it expires.
 
         Raises:
             OutOfTimeError: it has not until the deadline.
         """
-        while self.ephemerals():
+        while any(one.session_id == session_id for one in self.ephemerals().values()):
             if time.monotonic() >= self._deadline:
                 raise OutOfTimeError("out of time, waiting for the server to expire the session")
             time.sleep(POLL)
@@ -209,6 +211,7 @@ class Play:
         self._epilogue()
 
     def _prologue(self) -> None:
+        self._record.first(SessionEstablished, 0)
         self._screen.heading("Prologue: a session, three ephemerals, two watches")
         self._witness.create(CONFIG)
         self._witness.create(f"{MEMBERS}/ada")
@@ -217,6 +220,7 @@ class Play:
             self._zk.ephemeral(path, b"at work")
         self._zk.watch(CONFIG)
         self._zk.watch_children(MEMBERS)
+        self._record.count(EphemeralCreated, len(WORKERS), 0)
 
     def _expired_by_the_server(self) -> None:
         self._screen.heading("Act 1: the server expires the session")
@@ -244,7 +248,7 @@ class Play:
         healed = _now()
         self._proxy.refuse = False
         resumed = self._record.first(SessionResumed, since)
-        self._record.changes(len(made), since)
+        self._record.count(ZnodeEvent, len(made), since)
         now = self._zk.session.session_id
         problem = untouched(before, self._witness.ephemerals())
         if now != old:
@@ -262,7 +266,7 @@ class Play:
         self._witness.leave("ada")
         self._record.first(SessionSuspended, since)
         self._record.first(SessionLapsed, since)
-        self._witness.wait_no_ephemerals()
+        self._witness.wait_expired(old)
         self._screen.deed("the server has expired the session: its ephemerals are gone")
         self._screen.deed(f"{CONFIG} is deleted and made anew with the same version; a member joins")
         made = self._witness.replace_config()
@@ -281,7 +285,7 @@ class Play:
         made = self._witness.set_config(b"the end", after_gap=False)
         self._witness.join("eve")
         made.append(Change("children.changed", MEMBERS, added=("eve",)))
-        self._record.changes(len(made), since)
+        self._record.count(ZnodeEvent, len(made), since)
         standing = self._zk.session.session_id
         owned = self._witness.ephemerals()
         self._zk.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from kazoo.client import KazooClient
+from kazoo.exceptions import NodeExistsError, NoNodeError
 
 from coordinator import events
 from coordinator.testing.zookeeper import free_port
@@ -100,7 +102,37 @@ def test_for_people_it_explains_and_leaves_nothing_behind(zookeeper: ZooKeeperSe
     assert places(zookeeper) == []
 
 
-def test_it_works_below_a_chroot_and_needs_it_to_exist(zookeeper: ZooKeeperServer) -> None:
+def test_a_recovery_that_is_sabotaged_fails(zookeeper: ZooKeeperServer) -> None:
+    """A rival takes an ephemeral's place while it is gone: exit 1, and it says which."""
+    process = demo("--zookeeper", zookeeper.hosts)
+    client = KazooClient(zookeeper.hosts)
+    client.start()
+    try:
+        path, usurped = "", False
+        while not usurped and process.poll() is None:
+            if not path:
+                found = [name for name in client.get_children("/") if name.startswith("coordinator-demo-")]
+                path = (
+                    f"/{found[0]}/workers/w-1" if found and client.exists(f"/{found[0]}/workers/w-1") else ""
+                )
+            elif client.exists(path) is None:
+                with contextlib.suppress(NodeExistsError, NoNodeError):
+                    client.create(path, b"mine")
+                    usurped = True
+        code, out, err = outcome(process)
+    finally:
+        client.stop()
+        client.close()
+    assert usurped
+    assert code == 1, out + err
+    assert "ephemeral.conflict" in out
+    assert "FAILED" in out
+    assert "/workers/w-1 belongs to 0x0" in out
+    assert "checks failed" in out
+    assert places(zookeeper) == []
+
+
+def test_a_chroot_has_to_exist(zookeeper: ZooKeeperServer) -> None:
     code, _, err = outcome(demo("--zookeeper", f"{zookeeper.hosts}/not-there"))
     assert code == 2
     assert "the chroot /not-there does not exist" in err

@@ -8,11 +8,33 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from dataclasses import dataclass
 
 from coordinator.events import BaseEvent, EventsDropped, Heartbeat, SessionClosed, SessionEvent
 
 QUEUE_LIMIT = 10_000
 """Events that one subscription holds for a slow reader: at about 1 KiB each, 10 MiB."""
+
+
+@dataclass(slots=True)
+class _Gap:
+    """What was dropped so far, in the place of the first of it."""
+
+    first: BaseEvent
+    last_seq: int
+    count: int = 1
+
+    def event(self) -> EventsDropped:
+        first = self.first
+        return EventsDropped(
+            seq=first.seq,
+            at=first.at,
+            epoch=first.epoch,
+            session_id=first.session_id,
+            count=self.count,
+            first_seq=first.seq,
+            last_seq=self.last_seq,
+        )
 
 
 class Subscription:
@@ -21,8 +43,8 @@ class Subscription:
     def __init__(self, kinds: tuple[type[BaseEvent], ...], limit: int) -> None:
         self._kinds = kinds
         self._limit = limit
-        self._events: deque[BaseEvent] = deque()
-        self._dropped: EventsDropped | None = None
+        self._events: deque[BaseEvent | _Gap] = deque()
+        self._gap: _Gap | None = None  # the one that is still unread
         self._changed = threading.Condition()
         self._ended = False
 
@@ -46,22 +68,12 @@ class Subscription:
             self._changed.notify()
 
     def _drop(self, event: BaseEvent) -> None:
-        before = self._dropped
-        count, first = (1, event.seq) if before is None else (before.count + 1, before.first_seq)
-        dropped = EventsDropped(
-            seq=first,
-            at=event.at,
-            epoch=event.epoch,
-            session_id=event.session_id,
-            count=count,
-            first_seq=first,
-            last_seq=event.seq,
-        )
-        if before is None:
-            self._events.append(dropped)
-        else:  # it is still unread: it is the only one, so its place is found fast enough
-            self._events[self._events.index(before)] = dropped
-        self._dropped = dropped
+        if self._gap is None:
+            self._gap = _Gap(event, event.seq)
+            self._events.append(self._gap)
+        else:  # counted in its place, which need not be searched for
+            self._gap.count += 1
+            self._gap.last_seq = event.seq
 
     def get(self, timeout: float | None) -> BaseEvent | None:
         """Return the next event, or None at the end.
@@ -75,8 +87,9 @@ class Subscription:
             if not self._events:
                 return None
             event = self._events.popleft()
-            if event is self._dropped:
-                self._dropped = None
+            if isinstance(event, _Gap):
+                self._gap = None
+                return event.event()
             return event
 
     def end(self) -> None:

@@ -1,0 +1,47 @@
+"""What a type checker makes of the client; checked by mypy, never run."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+from pydantic import BaseModel
+
+from coordinator import ChildrenView, Coordinator, Ephemeral, Stat, Znode, ZnodeView
+
+
+class Config(BaseModel):
+    size: int
+
+
+def reads(zk: Coordinator) -> None:
+    assert_type(zk.get("/a"), Znode[bytes])
+    assert_type(zk.get("/a").value, bytes)
+    assert_type(zk.get("/a", model=Config), Znode[Config])
+    assert_type(zk.get("/a", model=Config).value, Config)
+    assert_type(zk.get("/a", model=int, timeout=1.0), Znode[int])
+    assert_type(zk.exists("/a"), Stat | None)
+    assert_type(zk.children("/a"), tuple[str, ...])
+
+
+def writes(zk: Coordinator) -> None:
+    assert_type(zk.create("/a", b""), str)
+    assert_type(zk.set("/a", Config(size=1)), Stat)
+
+
+def views(zk: Coordinator) -> None:
+    assert_type(zk.watch("/a"), ZnodeView[bytes])
+    assert_type(zk.watch("/a").value, bytes | None)
+    assert_type(zk.watch("/a", model=Config), ZnodeView[Config])
+    assert_type(zk.watch("/a", model=Config).value, Config | None)
+    assert_type(zk.watch("/a", model=Config).znode, Znode[Config] | None)
+    for znode in zk.watch("/a", model=Config).changes():
+        assert_type(znode, Znode[Config] | None)
+    assert_type(zk.watch_children("/a"), ChildrenView)
+    assert_type(zk.watch_children("/a").children, tuple[str, ...])
+
+
+def intents(zk: Coordinator) -> None:
+    with zk.ephemeral("/e", b"") as kept:
+        assert_type(kept, Ephemeral)
+    with Coordinator("zk1:2181") as started:
+        assert_type(started, Coordinator)

@@ -70,9 +70,9 @@ def run_demo(*, as_json: bool = False, hosts: str | None = None) -> int:
         forget_stdout()
         return FAILED
     except (ZooKeeperUnavailableError, ConfigurationError) as error:
-        screen.problem(str(error))
+        screen.problem(str(error) + ("" if hosts else "; or use one that runs: --zookeeper HOSTS"))
         return UNAVAILABLE
-    except (CoordinatorError, KazooException, TimeoutError) as error:
+    except (CoordinatorError, KazooException, OSError) as error:
         screen.problem(f"{type(error).__name__}: {error}")
         return FAILED
 
@@ -115,7 +115,7 @@ def _perform(screen: Screen, server: ZooKeeperServer, chroot: str, deadline: flo
                 with _alarm(deadline):
                     play.run()
             except OutOfTimeError as error:
-                play.checks.append(Check("the play came to its end", str(error)))
+                play.checks.append(Check(f"{play.act}: came to its end", str(error)))
             finally:
                 proxy.refuse = proxy.blackhole = False  # so that closing need not wait
     return play.checks

@@ -201,6 +201,8 @@ class Play:
         self._record = record
         self._screen = screen
         self.checks: list[Check] = []
+        self.act = ""
+        """Which one is being played."""
 
     def run(self) -> None:
         """Play all of it; ``checks`` has the outcome."""
@@ -212,7 +214,7 @@ class Play:
 
     def _prologue(self) -> None:
         self._record.first(SessionEstablished, 0)
-        self._screen.heading("Prologue: a session, three ephemerals, two watches")
+        self._begin("prologue", "a session, three ephemerals, two watches")
         self._witness.create(CONFIG)
         self._witness.create(f"{MEMBERS}/ada")
         self._witness.create(f"{MEMBERS}/bob")
@@ -223,7 +225,7 @@ class Play:
         self._record.count(EphemeralCreated, len(WORKERS), 0)
 
     def _expired_by_the_server(self) -> None:
-        self._screen.heading("Act 1: the server expires the session")
+        self._begin("act 1", "the server expires the session")
         since, old = self._mark(), self._zk.session.session_id
         self._screen.deed(f"end {hex_id(old)} at the server, behind the client's back")
         expire(self._zk.kazoo.client_id, self._server)
@@ -233,7 +235,7 @@ class Play:
         self._judge("act 1: nothing was reported that did not happen", reported_once(self._since(since), []))
 
     def _cut(self) -> None:
-        self._screen.heading("Act 2: the link is cut, the session survives")
+        self._begin("act 2", "the link is cut, the session survives")
         since, old, before = self._mark(), self._zk.session.session_id, self._witness.ephemerals()
         self._screen.deed("cut the link and refuse new ones")
         self._proxy.refuse = True
@@ -258,7 +260,7 @@ class Play:
         self._judge(f"act 2: {len(made)} changes reported once", reported_once(self._since(since), made))
 
     def _frozen(self) -> None:
-        self._screen.heading("Act 3: the link is frozen until the server gives the session up")
+        self._begin("act 3", "the link is frozen until the server gives the session up")
         since, old = self._mark(), self._zk.session.session_id
         self._screen.deed("freeze the link: it stays open, nothing passes")
         self._proxy.blackhole = True
@@ -280,7 +282,7 @@ class Play:
         self._judge(f"act 3: {len(made)} changes reported once", reported_once(self._since(since), made))
 
     def _epilogue(self) -> None:
-        self._screen.heading("Epilogue: are the watches still armed?")
+        self._begin("epilogue", "are the watches still armed?")
         since = self._mark()
         made = self._witness.set_config(b"the end", after_gap=False)
         self._witness.join("eve")
@@ -297,6 +299,10 @@ class Play:
         left = self._witness.ephemerals()
         self._judge("closing removed them", f"still there: {', '.join(left)}" if left else "")
         self._judge("events in their promised order", in_order(self._record.events))
+
+    def _begin(self, act: str, title: str) -> None:
+        self.act = act
+        self._screen.heading(f"{act.capitalize()}: {title}")
 
     def _judge_recovery(self, act: str, old: int, since: int, ended: datetime, began: datetime) -> None:
         now, owned = self._zk.session.session_id, self._witness.ephemerals()

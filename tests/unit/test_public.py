@@ -105,7 +105,7 @@ def test_every_module_has_a_sentence(name):
     assert_sentence(importlib.import_module(name).__doc__, limit=110)
 
 
-def assert_sentence(doc: str | None, *, limit: int = 80) -> None:
+def assert_sentence(doc: str | None, *, limit: int = 88) -> None:
     """A first line of at most so many characters that ends as a sentence does."""
     assert doc, "no docstring"
     first = doc.strip().splitlines()[0]

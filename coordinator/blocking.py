@@ -266,7 +266,7 @@ class ZnodeView(_Kept, ZnodeViewHandle[T_co], Generic[T_co]):
 
 
 class ChildrenView(_Kept, ChildrenViewHandle):
-    """A copy of the set of a znode's children, kept fresh, across sessions, until closed."""
+    """A copy of the names of a znode's children, kept fresh until it is closed."""
 
     @property
     def _label(self) -> str:

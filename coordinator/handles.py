@@ -111,7 +111,10 @@ class ZnodeViewHandle(Handle, Generic[T_co]):
 
     @property
     def error(self) -> CoordinatorError | None:
-        """Why ``value`` is older than ``stat``: PayloadError or NoAuthError; None if it is not."""
+        """Why ``value`` is older than ``stat``, or None if it is not.
+
+        PayloadError: the data does not fit the model; NoAuthError: we may not read it.
+        """
         copy = self._intent.copy
         return None if copy is None else copy.error
 
@@ -128,7 +131,7 @@ class ZnodeViewHandle(Handle, Generic[T_co]):
 
 
 class ChildrenViewHandle(Handle):
-    """A copy of the set of a znode's children, kept fresh, across sessions, until closed."""
+    """A copy of the names of a znode's children, kept fresh until it is closed."""
 
     def __init__(self, engine: Engine, path: str) -> None:
         super().__init__(engine)

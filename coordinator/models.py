@@ -165,7 +165,7 @@ class Stats:
 
     connections_opened: int = 0
     connections_failed: int = 0
-    connections_lost: int = 0
+    connections_closed: int = 0
     sessions_established: int = 0
     sessions_suspended: int = 0
     sessions_resumed: int = 0

@@ -27,7 +27,7 @@ BUCKETS = 60
 _COUNTED: dict[type[BaseEvent], str] = {
     ConnectionOpened: "connections_opened",
     ConnectionFailed: "connections_failed",
-    ConnectionClosed: "connections_lost",
+    ConnectionClosed: "connections_closed",
     SessionEstablished: "sessions_established",
     SessionSuspended: "sessions_suspended",
     SessionResumed: "sessions_resumed",
@@ -41,7 +41,7 @@ class Tally:
     """The counts of one coordinator."""
 
     def __init__(self) -> None:
-        self._life: Counter[str] = Counter()
+        self._life = _zeros()
         self._hour: deque[tuple[int, Counter[str]]] = deque(maxlen=BUCKETS + 1)
 
     def event(self, event: BaseEvent, now: float) -> None:
@@ -54,7 +54,7 @@ class Tally:
         """Count one of something that has no event of its own."""
         bucket = int(now // BUCKET)
         if not self._hour or self._hour[-1][0] != bucket:
-            self._hour.append((bucket, Counter()))
+            self._hour.append((bucket, _zeros()))
         self._life[name] += 1
         self._hour[-1][1][name] += 1
 
@@ -66,6 +66,12 @@ class Tally:
             if bucket > oldest:
                 hour.update(counts)
         return replace(_stats(self._life), last_hour=_stats(hour))
+
+
+def _zeros() -> Counter[str]:
+    # With every name in it from the start: it is read by other threads while it counts,
+    # and a dict that does not grow can be.
+    return Counter(dict.fromkeys([*_COUNTED.values(), "heartbeats_lost"], 0))
 
 
 def _stats(counts: Counter[str]) -> Stats:

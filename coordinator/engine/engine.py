@@ -162,7 +162,10 @@ class Engine:
         if isinstance(message, machine.LinkDown) and message.ping_lost:
             self._tally.add("heartbeats_lost", moment.now)
         for effect in effects:
-            self._perform(effect)
+            try:
+                self._perform(effect)
+            except Exception:  # noqa: BLE001 -- the thread must live on
+                logger.exception("a fault of coordinator itself, in %s", type(effect).__name__)
 
     def _perform(self, effect: Effect) -> None:
         match effect:

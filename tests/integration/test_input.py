@@ -67,7 +67,7 @@ def test_data_above_the_limit(zk: Coordinator) -> None:
         with pytest.raises(DataTooLargeError, match=f"above the limit of {REQUEST_LIMIT} bytes"):
             call()
     assert zk.session.epoch == 1
-    assert zk.stats.connections_lost == 0
+    assert zk.stats.connections_closed == 0
     with zk.ephemeral(f"{path}/e", b"small") as worker, pytest.raises(DataTooLargeError):
         worker.set(b"x" * (1 << 20))
 

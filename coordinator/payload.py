@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 
 from coordinator.errors import ConfigurationError, PayloadError
 
@@ -32,7 +32,7 @@ def encode(value: object, model: Any = None) -> bytes:
         try:
             checked = _adapter(model).validate_python(value)
         except ValidationError as error:
-            raise ConfigurationError(f"the value does not fit {_name(model)}: {_told(error)}") from None
+            raise ConfigurationError(f"the value does not fit {_name(model)}: {_told(error, model)}") from None
         return _adapter(model).dump_json(checked)
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
@@ -54,7 +54,7 @@ def decode(path: str, data: bytes, model: Any = None) -> Any:
     try:
         return _adapter(model).validate_json(data)
     except ValidationError as error:
-        told = _told(error)
+        told = _told(error, model)
     except Exception as error:  # noqa: BLE001 -- a validator of the model may raise anything
         told = type(error).__name__
     # Outside of the except clause: the original shows the data.
@@ -65,10 +65,22 @@ def _name(model: Any) -> str:
     return getattr(model, "__name__", str(model))
 
 
-def _told(error: ValidationError) -> str:
+@lru_cache(maxsize=256)
+def _fields(model: Any) -> frozenset[str]:
+    """Return every name that the model itself uses; another one in a path is data."""
+    try:
+        schema = _adapter(model).json_schema()
+    except PydanticUserError:  # not every type has one
+        return frozenset()
+    places = [schema, *schema.get("$defs", {}).values()]
+    return frozenset(name for place in places for name in place.get("properties", ()))
+
+
+def _told(error: ValidationError, model: Any) -> str:
     told = []
     for one in error.errors(include_url=False, include_context=False, include_input=False):
-        where = ".".join(str(part) for part in one["loc"]) or "the whole"
+        parts = [str(part) if part in _fields(model) or isinstance(part, int) else "*" for part in one["loc"]]
+        where = ".".join(parts) or "the whole"
         what = one["type"] if one["type"] in _OWN_WORDS else one["msg"]
         told.append(f"{where}: {what}")
     return "; ".join(told)

@@ -160,6 +160,8 @@ def split_hosts(text: str) -> tuple[list[tuple[str, int]], str]:
     Raises:
         ValueError: it names the part that is malformed.
     """
+    if "@" in text or "://" in text:  # before any part of it is shown
+        raise ValueError('a server is given as "host:port", without a scheme, user or password')
     hosts, slash, chroot = text.strip().partition("/")
     chroot = slash + chroot
     if chroot == "/":
@@ -186,8 +188,6 @@ def _server(part: str) -> tuple[str, int]:
             raise ValueError(f'server {part!r} is malformed: an IPv6 address is given as "[::1]:2181"')
         host, port = bracketed.group(1), bracketed.group(2) or str(DEFAULT_PORT)
     else:
-        if "@" in part or "://" in part:
-            raise ValueError('a server is given as "host:port", without a scheme or a user')
         host, colon, port = part.partition(":")
         port = port if colon else str(DEFAULT_PORT)
         if ":" in port:

@@ -79,7 +79,8 @@ def _fields(model: Any) -> frozenset[str]:
 def _told(error: ValidationError, model: Any) -> str:
     told = []
     for one in error.errors(include_url=False, include_context=False, include_input=False):
-        parts = [str(part) if part in _fields(model) or isinstance(part, int) else "*" for part in one["loc"]]
+        known = _fields(model)
+        parts = [str(part) if isinstance(part, int) or part in known else "*" for part in one["loc"]]
         where = ".".join(parts) or "the whole"
         what = one["type"] if one["type"] in _OWN_WORDS else one["msg"]
         told.append(f"{where}: {what}")

@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any
 from kazoo.handlers.threading import SequentialThreadingHandler
 
 from coordinator.engine import clock
-from coordinator.engine.clock import Backoff, Jitter, LinkListener, Passes, Unheard, server_name
 from coordinator.engine.link import Link
+from coordinator.engine.rounds import Backoff, Jitter, LinkListener, Passes, Unheard, server_name
 from coordinator.engine.wake import Address, Dialler, WakeChannel, cause_of, resolve, wait_for
 
 if TYPE_CHECKING:

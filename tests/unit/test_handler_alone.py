@@ -18,9 +18,9 @@ from kazoo.protocol.states import Callback
 from kazoo.retry import ForceRetryError, KazooRetry
 
 from coordinator.engine import clock
-from coordinator.engine.clock import Backoff, Passes, server_name
 from coordinator.engine.handler import DirectResult, DirectWatch, KazooHandler
 from coordinator.engine.link import Link
+from coordinator.engine.rounds import Backoff, Passes, server_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -34,8 +34,9 @@ from coordinator.core.requests import (
 )
 from coordinator.core.session import AttemptFailed, AuthFailed, Beat, Expired, LinkDown, LinkUp, RoundRefused
 from coordinator.engine import wire
-from coordinator.engine.handler import DirectWatch, KazooHandler
+from coordinator.engine.handler import KazooHandler
 from coordinator.engine.logs import kazoo_logger, logger
+from coordinator.engine.results import DirectWatch
 from coordinator.models import ACL, Stat
 from coordinator.settings import Settings
 

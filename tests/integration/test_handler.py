@@ -14,8 +14,9 @@ from kazoo.exceptions import ConnectionLoss, NodeExistsError, NoNodeError
 from kazoo.retry import KazooRetry
 
 from coordinator.engine import clock
-from coordinator.engine.handler import DirectResult, DirectWatch, KazooHandler
+from coordinator.engine.handler import KazooHandler
 from coordinator.engine.link import READ_AHEAD, Link
+from coordinator.engine.results import DirectResult, DirectWatch
 from coordinator.testing import FaultProxy, ZooKeeperServer, expire
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from kazoo.protocol.states import Callback
 from kazoo.retry import ForceRetryError, KazooRetry
 
 from coordinator.engine import clock
-from coordinator.engine.handler import DirectResult, DirectWatch, KazooHandler
+from coordinator.engine.handler import KazooHandler
 from coordinator.engine.link import Link
+from coordinator.engine.results import DirectResult, DirectWatch
 from coordinator.engine.rounds import Backoff, Passes, server_name
 
 if TYPE_CHECKING:

@@ -767,12 +767,17 @@ def recovering(world: World) -> tuple[list[Presence], ZnodeMirror, ChildrenMirro
 
 
 def test_ephemerals_come_back_before_any_view_is_read(linked):
-    """Others learn first that we are alive; what we read next was read afterwards."""
+    """No view is read as long as an ephemeral has no outcome: what is read was read after it."""
     recovering(linked)
-    linked.up()
-    sent = [type(request) for request in linked.sent]
-    last_write = max(index for index, kind in enumerate(sent) if kind is Create)
-    assert min(sent.index(Get), sent.index(Children)) > last_write
+    linked.up(settle=False)
+    unanswered = []
+    while linked.wire:
+        creates = [request for _, request in linked.wire if isinstance(request, Create)]
+        reads = [request for _, request in linked.wire if isinstance(request, Get | Children)]
+        unanswered.append(bool(creates and reads))
+        linked.reply()
+    assert len(unanswered) > 4
+    assert not any(unanswered)
 
 
 def test_the_order_of_events_after_an_expiry(linked):
@@ -898,6 +903,17 @@ def test_an_expiry_in_the_middle_of_a_recovery_starts_another(linked, answered):
     linked.up()
     told = [(one.kind, one.epoch) for one in linked.of(RecoveryStarted, RecoveryCompleted)]
     assert told == [("recovery.started", 2), ("recovery.started", 3), ("recovery.completed", 3)]
+
+
+def test_withdrawals_between_two_sessions_complete_no_recovery(linked):
+    """It ended with its session, although nobody is left to wait for."""
+    kept, *views = recovering(linked)
+    linked.up(settle=False)
+    linked.reply()
+    linked.say(Expired())
+    for intent in (*kept, *views):
+        linked.unwant(intent)
+    assert linked.kinds("recovery") == ["recovery.started"]
 
 
 def test_a_withdrawal_in_the_middle_of_a_recovery_holds_up_nobody(linked):

@@ -7,7 +7,6 @@ has given up, even under another session; that is why it is held here.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +38,7 @@ class Runner:
     def __init__(self, send: Callable[[Send], None]) -> None:
         self._send = send
         self._flying: dict[int, Task] = {}
-        self._held: deque[Task] = deque()
+        self._held: dict[Task, None] = {}  # in the order in which they are sent
         self._last_id = 0
         self.ready = False
         """A link is proved, so that requests may be sent."""
@@ -56,9 +55,8 @@ class Runner:
     def open(self) -> None:
         """A link is proved: send what was held."""
         self.ready = True
-        held, self._held = self._held, deque()
-        while held:
-            task = held.popleft()
+        held, self._held = self._held, {}
+        for task in held:
             if not task.over:
                 self._ask(task)
 
@@ -101,6 +99,7 @@ class Runner:
     def cancel(self, task: Task) -> bool:
         """End the flow; return whether a write of it is on its way (ambiguous)."""
         task.over = True
+        self._held.pop(task, None)  # a long outage would gather what has timed out
         ambiguous = task.request_id is not None and task.request is not None and task.request.writes
         if task.request_id is not None:
             self._flying.pop(task.request_id, None)
@@ -113,7 +112,7 @@ class Runner:
             self._flying[task.request_id] = task
             self._send(Send(task.request_id, task.request))
         elif task.waits_for_link:
-            self._held.append(task)
+            self._held[task] = None
         else:
             self._drop(task)
 

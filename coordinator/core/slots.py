@@ -257,7 +257,7 @@ class Slots:
     def _begin_withdrawal(self, slot: Slot) -> None:
         if not self._kernel.session.session_id or (not slot.intent.writes and not self._runner.ready):
             self._withdrawn(slot)  # it ended with the session, or its watch with the link
-        elif self._runner.ready:
+        elif self._runner.ready and not (slot.intent.writes and self._kernel.session.read_only):
             slot.task = Task(
                 slot.intent.withdraw(self._kernel.standing()),
                 finished=lambda _: self._withdrawn(slot),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from itertools import pairwise
 
 import pytest
@@ -172,6 +174,23 @@ def test_what_was_held_beyond_its_deadline_is_never_sent(linked):
     linked.advance(3.0)
     linked.up()
     assert linked.requests(Create) == []
+
+
+def test_what_was_held_beyond_its_deadline_is_let_go(linked):
+    """A long outage does not gather what has timed out."""
+    linked.cut()
+    operation = operations.write(Create("/a"))
+    seen = []
+
+    def watched(standing):
+        flow = operation(standing)
+        seen.append(weakref.ref(flow))
+        return flow
+
+    linked.submit(watched, "write", timeout=3.0)
+    linked.advance(3.0)
+    gc.collect()
+    assert [one() for one in seen] == [None]
 
 
 def test_a_deadline_is_the_one_given(linked):
@@ -1035,6 +1054,21 @@ def test_unwant_of_a_view_while_suspended_is_done_at_once(linked):
     linked.cut()
     linked.unwant(mirror, "close")
     assert linked.error("close") is None
+
+
+def test_unwant_on_a_read_only_session_waits_for_one_that_may_write(linked):
+    """Refused and forgotten, the znode would stand as long as the session."""
+    intent = presence(linked)
+    linked.want(intent)
+    linked.settle()
+    linked.cut()
+    linked.up(read_only=True)
+    linked.unwant(intent, "close")
+    linked.settle()
+    assert "close" not in linked.answers
+    linked.cut()
+    linked.up()
+    assert (linked.error("close"), linked.zookeeper.stat("/e")) == (None, None)
 
 
 def test_unwant_over_an_expiry_is_answered(linked):

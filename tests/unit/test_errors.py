@@ -35,7 +35,7 @@ SAMPLES = [
     AuthFailedError("refused"),
     OperationTimeoutError("late", ambiguous=True),
     ConnectionLossError("lost", ambiguous=False),
-    SessionExpiredError("gone", ambiguous=True),
+    SessionExpiredError("gone"),
     PayloadError("does not fit", path="/a"),
     TransactionFailedError("refused", index=2, operation="Set", error=NoAuthError(path="/a")),
     EphemeralConflictError("it is there", path="/e", owner_session_id=-5),

@@ -30,10 +30,11 @@ from typing import TYPE_CHECKING, Any
 from kazoo.handlers.threading import SequentialThreadingHandler
 
 from coordinator.engine import clock
+from coordinator.engine.dial import Address, Dialler, cause_of, resolve
 from coordinator.engine.link import Link
 from coordinator.engine.results import DirectResult, DirectScope, DirectWatch
 from coordinator.engine.rounds import Backoff, Jitter, LinkListener, Passes, Unheard, server_name
-from coordinator.engine.wake import Address, Dialler, WakeChannel, cause_of, resolve, wait_for
+from coordinator.engine.wake import WakeChannel, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

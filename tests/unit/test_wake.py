@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from coordinator.engine.wake import Dialler, WakeChannel, cause_of, connect, resolve, wait_for
+from coordinator.engine.dial import Dialler, cause_of, connect, resolve
+from coordinator.engine.wake import WakeChannel, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -270,7 +271,7 @@ class _BoundTo:
                 return result
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("coordinator.engine.wake.socket.socket", Bound)
+            patch.setattr("coordinator.engine.dial.socket.socket", Bound)
             connect(self.address, LIMIT, channel)
 
 
@@ -296,7 +297,7 @@ def test_the_error_that_tells_most_is_raised(monkeypatch: pytest.MonkeyPatch) ->
     def fail(*_: object) -> socket.socket:
         raise next(answers)
 
-    monkeypatch.setattr("coordinator.engine.wake.connect", fail)
+    monkeypatch.setattr("coordinator.engine.dial.connect", fail)
     with pytest.raises(ConnectionRefusedError):
         Dialler().dial([("127.0.0.1", 1), ("127.0.0.1", 2)], "two", 1.0, {})
 

@@ -1,0 +1,237 @@
+"""Connecting in a way that can be called off: names, TCP, TLS, and the words for what went wrong.
+
+kazoo connects with a blocking call: `stop()` waits for a host that does not answer. Here each connect polls
+the socket together with a bell (engine/wake.py) that another thread may ring.
+
+    resolve -> addresses of one server -> Dialler.dial: connect, secure; the next one where that fails
+
+It must not know of passes over the hosts: that is engine/rounds.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import ssl
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from coordinator.engine.wake import WakeChannel, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+Address = tuple[str, int] | tuple[str, int, int, int]
+"""A resolved IPv4 or IPv6 socket address."""
+
+
+def connect(address: Address, timeout: float, bell: WakeChannel) -> socket.socket:
+    """Open a TCP connection; a `send` on the bell gives it up.
+
+    Returns:
+        A blocking socket, its timeout being what is left of `timeout`.
+
+    Raises:
+        ConnectionAbortedError: the bell was rung.
+        TimeoutError: after `timeout` seconds.
+        OSError: as of connect(2).
+    """
+    until = time.monotonic() + timeout
+    sock = socket.socket(socket.AF_INET6 if len(address) == 4 else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        error = _finish_connect(sock, address, timeout, bell)
+        if error:
+            raise OSError(error, os.strerror(error))  # noqa: TRY301 - the socket is closed below
+        sock.settimeout(max(0.001, until - time.monotonic()))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _finish_connect(sock: socket.socket, address: Address, timeout: float, bell: WakeChannel) -> int:
+    sock.settimeout(0)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    error = sock.connect_ex(address)
+    if error in (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR):
+        ready: set[int] = set()
+        if bell.fall_asleep():
+            _, ready = wait_for([bell.fileno()], [sock.fileno()], timeout)
+        if bell.wake_up():
+            raise ConnectionAbortedError(errno.ECONNABORTED, "connect was called off")
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if ready else errno.ETIMEDOUT
+    if not error and sock.getsockname() == sock.getpeername():
+        # TCP's simultaneous open: nobody listens on a local port, and we were given that port as our own.
+        return errno.ECONNREFUSED
+    return error
+
+
+def secure(sock: socket.socket, hostname: str, options: Mapping[str, Any]) -> ssl.SSLSocket:
+    """Wrap a connected socket in TLS with kazoo's keyword arguments, within the socket's own timeout.
+
+    Raises:
+        ssl.SSLError: the handshake failed, or a certificate cannot be loaded or believed.
+        OSError: the connection broke in the handshake.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if options.get("options") is not None:
+        context.options = options["options"]
+    if options.get("ciphers"):
+        context.set_ciphers(options["ciphers"])
+    verify = options.get("verify_certs", True)
+    context.check_hostname = bool(options.get("check_hostname", False)) and verify
+    context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
+    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    try:
+        if options.get("ca"):
+            context.load_verify_locations(options["ca"])
+        if options.get("certfile") and options.get("keyfile"):
+            context.load_cert_chain(
+                certfile=options["certfile"],
+                keyfile=options["keyfile"],
+                password=options.get("keyfile_password"),
+            )
+    except FileNotFoundError as error:
+        raise ssl.SSLError(f"certificate or key cannot be read: {error.strerror}") from error
+    return context.wrap_socket(sock, server_hostname=hostname)
+
+
+_CAUSES: dict[int | None, str] = {
+    errno.ECONNREFUSED: "refused",
+    errno.ETIMEDOUT: "timeout",
+    errno.EHOSTUNREACH: "unreachable",
+    errno.ENETUNREACH: "unreachable",
+    errno.EHOSTDOWN: "unreachable",
+    errno.ENETDOWN: "unreachable",
+    errno.EADDRNOTAVAIL: "unreachable",
+    errno.ECONNRESET: "reset",
+    errno.ECONNABORTED: "reset",
+    errno.EPIPE: "reset",
+}
+
+
+def cause_of(error: OSError) -> str:
+    """Name why a connection could not be opened, in the words of `connection.failed`."""
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    if isinstance(error, ssl.SSLError):
+        return "tls"
+    if isinstance(error, socket.gaierror):
+        return "dns"
+    return _CAUSES.get(error.errno, "other")
+
+
+def resolve(hostname: str, address: tuple[str, int]) -> list[Address]:
+    """Look a name up anew, kazoo's choice first: its list is as old as the pass, perhaps days.
+
+    Returns:
+        All addresses of the name; kazoo's own when the resolver has none now.
+    """
+    found: list[Address] = []
+    with contextlib.suppress(socket.gaierror):
+        for *_, each in socket.getaddrinfo(hostname, address[1], type=socket.SOCK_STREAM):
+            found.append(each)  # type: ignore[arg-type]
+    found.sort(key=lambda each: each[:2] != address)
+    return found or [address]
+
+
+class Dialler:
+    """Connects and pauses that another thread can call off.
+
+    Args:
+        portable: no eventfd.
+    """
+
+    def __init__(self, *, portable: bool = False) -> None:
+        self._portable = portable
+        self._called_off = threading.Event()
+        self._lock = threading.Lock()
+        self._bell: WakeChannel | None = None
+
+    @property
+    def called_off(self) -> bool:
+        """Whether connects are refused."""
+        return self._called_off.is_set()
+
+    def call_off(self) -> None:
+        """End a connect or a pause, and refuse any until `allow`; from any thread."""
+        with self._lock:
+            self._called_off.set()
+            if self._bell is not None:
+                self._bell.send(b"\0")
+
+    def allow(self) -> None:
+        """Allow connects again."""
+        self._called_off.clear()
+
+    def pause(self, seconds: float) -> None:
+        """Sleep until called off."""
+        if self.called_off:
+            # kazoo asks for its own stop flag next; without a pause this would be a busy loop.
+            time.sleep(0.01)
+        else:
+            self._called_off.wait(seconds)
+
+    def dial(
+        self,
+        targets: Sequence[Address],
+        hostname: str,
+        limit: float,
+        options: Mapping[str, Any],
+        tried: set[Address] | None = None,
+    ) -> socket.socket:
+        """Connect to the first target that answers, each having its share of `limit` seconds.
+
+        Args:
+            targets: addresses of one server, at least one.
+            hostname: whom the server's certificate must name.
+            limit: seconds for all of them.
+            options: kazoo's TLS arguments; TLS only with `use_ssl`.
+            tried: receives each target that was dialled.
+
+        Raises:
+            ConnectionAbortedError: called off.
+            OSError: none could be reached; the error that tells most.
+        """
+        until = time.monotonic() + limit
+        errors: list[OSError] = []
+        with self._ringing() as bell:
+            for index, target in enumerate(targets):
+                if self.called_off:
+                    break
+                if tried is not None:
+                    tried.add(target)
+                try:
+                    share = max(0.0, until - time.monotonic()) / (len(targets) - index)
+                    sock = connect(target, share, bell)
+                    return _secured(sock, hostname, options) if options.get("use_ssl") else sock
+                except OSError as error:
+                    errors.append(error)
+        if self.called_off:
+            raise ConnectionAbortedError(errno.ECONNABORTED, "connecting was called off")
+        raise next((error for error in errors if cause_of(error) != "unreachable"), errors[-1])
+
+    @contextlib.contextmanager
+    def _ringing(self) -> Iterator[WakeChannel]:
+        bell = WakeChannel(portable=self._portable)
+        with self._lock:
+            self._bell = bell
+            if self.called_off:
+                bell.send(b"\0")
+        try:
+            yield bell
+        finally:
+            with self._lock:
+                self._bell = None
+            bell.close()
+
+
+def _secured(sock: socket.socket, hostname: str, options: Mapping[str, Any]) -> socket.socket:
+    try:
+        return secure(sock, hostname, options)
+    except BaseException:
+        sock.close()
+        raise

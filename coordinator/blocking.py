@@ -52,7 +52,8 @@ def wait_for(future: Future[Any], timeout: float) -> Any:
 def deadline_of(timeout: float | None, settings: Settings) -> tuple[float, float]:
     """Return a timeout in seconds, and when it ends by the engine's clock."""
     seconds = settings.operation_timeout if timeout is None else timeout
-    if not 0 <= seconds <= MAX_TIMEOUT:
+    given: object = seconds
+    if not isinstance(given, int | float) or not 0 <= given <= MAX_TIMEOUT:
         raise ConfigurationError(f"timeout is in seconds, from 0 to {MAX_TIMEOUT:g}, got {timeout!r}")
     return seconds, clock.now() + seconds
 
@@ -82,11 +83,11 @@ class EventStream:
 
         Raises:
             TimeoutError: there was none in that many seconds.
-            StopIteration: there will be none.
+            ClosedError: the stream is at its end.
         """
         event = self._subscription.get(timeout)
         if event is None:
-            raise StopIteration
+            raise ClosedError("the stream of events is at its end")
         return event
 
     def close(self) -> None:
@@ -259,10 +260,11 @@ class ZnodeView(_Kept, ZnodeViewHandle[T_co], Generic[T_co]):
     def changes(self) -> Iterator[Znode[T_co] | None]:
         """Yield the znode as it is, then each time it changed; None while there is none.
 
+        What cannot be read is left out: ``error`` and ``znode.unreadable`` tell of it.
         A slow reader skips what was overtaken: it always sees the latest. Ends when the
         view or the coordinator is closed.
         """
-        yield from _changes(self, lambda: self.znode)
+        yield from _changes(self, lambda: _NOTHING if self.error else self.znode)
 
 
 class ChildrenView(_Kept, ChildrenViewHandle):
@@ -294,13 +296,14 @@ class ChildrenView(_Kept, ChildrenViewHandle):
 _NOTHING = object()
 
 
-def _changes(handle: _Kept, look: Callable[[], T]) -> Iterator[T]:
+def _changes(handle: _Kept, look: Callable[[], Any]) -> Iterator[Any]:
+    """Yield what ``look`` returns whenever that is new; _NOTHING is nothing to be shown."""
     last: object = _NOTHING
     while True:
         with handle._changed:
-            while (current := look()) == last and not (handle._closed or handle._over):
+            while (current := look()) in (last, _NOTHING) and not (handle._closed or handle._over):
                 handle._changed.wait()
-        if current == last:
+        if current in (last, _NOTHING):
             return
         last = current
         yield current

@@ -32,7 +32,7 @@ from coordinator.errors import ClosedError, ConfigurationError, MissingChrootErr
 from coordinator.events import BaseEvent
 from coordinator.handles import checked_acl, sized
 from coordinator.models import ACL, SessionInfo, Stat, Stats, Znode
-from coordinator.payload import decode, encode
+from coordinator.payload import check_model, decode, encode
 from coordinator.settings import Auth, Settings
 
 __all__ = ["Coordinator"]
@@ -157,7 +157,10 @@ class Coordinator:
 
     def _close(self, reason: Literal["requested", "gave_up"]) -> None:
         first, self._closed = not self._closed, True
-        if not (first and self._started):
+        if not first:
+            return
+        if not self._started:
+            self._engine.fanout.end()
             return
         end = clock.now() + CLOSE_WITHIN - 0.1
         try:
@@ -300,6 +303,7 @@ class Coordinator:
         events with ``after_gap``.
         """
         check_path(path)
+        check_model(model)
         self._check_open()
         view: ZnodeView[Any] = ZnodeView(
             self._engine, self.settings, path, lambda at, data: decode(at, data, model)
@@ -341,6 +345,7 @@ class Coordinator:
 
         *On ConnectionLoss:* asked again on the next link, until the deadline.
         """
+        check_model(model)
         data, stat = self._run(operations.read(Get(check_path(path))), f"get {path}", timeout)
         return Znode(path, decode(path, data, model), stat)
 

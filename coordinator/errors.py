@@ -14,7 +14,7 @@
     ├── AuthFailedError                    the server refused the credentials; final
     ├── OperationTimeoutError (TimeoutError)  the deadline of a call passed
     ├── ConnectionLossError                the link broke while the answer was awaited
-    ├── SessionExpiredError                the session that had to do it is gone
+    ├── SessionExpiredError                done, and undone with its session
     ├── PayloadError (ValueError)          the data of a znode does not fit the model
     ├── TransactionFailedError             nothing was applied; names the operation
     ├── EphemeralConflictError             another session owns that ephemeral
@@ -171,13 +171,12 @@ class ConnectionLossError(CoordinatorError):
 
 
 class SessionExpiredError(CoordinatorError):
-    """The session that had to do the work expired first."""
+    """It was done, by a session that has expired since, and is undone with it.
+
+    That is what became of an ephemeral whose creation was answered into a lost link.
+    """
 
     retryable = True
-
-    def __init__(self, message: str, /, *, ambiguous: bool = False) -> None:
-        super().__init__(message)
-        self.ambiguous = ambiguous
 
 
 class PayloadError(CoordinatorError, ValueError):

@@ -96,7 +96,8 @@ class BaseEvent(BaseModel):
     epoch: int
     """Our count of sessions, from 1; 0 before the first."""
     session_id: ShownId
-    """The session of that epoch; 0 before the first."""
+    """The session of that epoch; 0 while there is none: before the first, and between an
+    expiry and the next ``session.established``."""
 
     def __str__(self) -> str:
         told = {

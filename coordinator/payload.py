@@ -18,6 +18,19 @@ def _adapter(model: Any) -> TypeAdapter[Any]:
     return TypeAdapter(model)
 
 
+def check_model(model: Any) -> None:
+    """Refuse what pydantic can make nothing of.
+
+    Raises:
+        ConfigurationError: it is no type that pydantic knows.
+    """
+    if model is not None:
+        try:
+            _adapter(model)
+        except (PydanticUserError, TypeError) as error:
+            raise ConfigurationError(f"model= takes a type that pydantic knows, got {model!r}") from error
+
+
 def encode(value: object, model: Any = None) -> bytes:
     """Return the data for a value: bytes as they are, anything else as JSON.
 
@@ -29,10 +42,13 @@ def encode(value: object, model: Any = None) -> bytes:
         ConfigurationError: the value is neither, or does not fit the model.
     """
     if model is not None:
+        check_model(model)
         try:
             checked = _adapter(model).validate_python(value)
         except ValidationError as error:
-            raise ConfigurationError(f"the value does not fit {_name(model)}: {_told(error, model)}") from None
+            raise ConfigurationError(
+                f"the value does not fit {_name(model)}: {_told(error, model)}"
+            ) from None
         return _adapter(model).dump_json(checked)
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from kazoo.client import KazooClient
 from kazoo.retry import KazooRetry
 
-from coordinator import ConnectionFailed, Coordinator, CoordinatorError
+from coordinator import ClosedError, ConnectionFailed, Coordinator, CoordinatorError
 from coordinator.events import BaseEvent
 from coordinator.testing import ZooKeeperServer, ephemerals
 
@@ -47,7 +47,7 @@ class Record:
         while missing:
             try:
                 event = self._stream.next(max(0.0, end - time.monotonic()))
-            except (TimeoutError, StopIteration) as error:
+            except (TimeoutError, ClosedError) as error:
                 raise AssertionError(f"no {missing} after {story(read)} ({error!r})") from None
             read.append(event)
             if event.kind in missing:
@@ -68,7 +68,7 @@ class Record:
         while True:
             try:
                 read.append(self._stream.next(max(0.0, end - time.monotonic())))
-            except (TimeoutError, StopIteration):
+            except (TimeoutError, ClosedError):
                 self.events += read
                 return read
 

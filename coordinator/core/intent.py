@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from coordinator.core.draft import Draft
 from coordinator.core.layout import ancestors_of
@@ -42,6 +43,9 @@ class Intent(ABC):
         self.token = token
         """Its number, unique in one coordinator; it also names its watches."""
         self.path = path
+
+    def share(self, common: dict[tuple[type, str], Any]) -> None:  # noqa: B027 -- most share nothing
+        """Share what belongs to the path rather than to one intent of it."""
 
     @abstractmethod
     def reconcile(self, standing: Standing, *, after_gap: bool) -> Flow[Outcome]:

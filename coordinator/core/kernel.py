@@ -53,7 +53,6 @@ from coordinator.errors import (
     ConnectionLossError,
     CoordinatorError,
     OperationTimeoutError,
-    SessionExpiredError,
     StartError,
 )
 from coordinator.events import ConnectionClosed, SessionEstablished, SessionExpired
@@ -246,7 +245,7 @@ class Kernel:
             return
         self._proof = None
         # An error of the server is a round trip, too; a lost link is none.
-        if not isinstance(message.error, ConnectionLossError | SessionExpiredError | AuthFailedError):
+        if not isinstance(message.error, ConnectionLossError | AuthFailedError):
             self._signal(machine.Proved(message.contact))
 
     def _submit(self, message: Submit) -> None:

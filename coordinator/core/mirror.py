@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from coordinator.core.draft import Draft, draft
 from coordinator.core.intent import Intent, Outcome
@@ -43,14 +43,45 @@ class Membership:
     error: CoordinatorError | None = None
 
 
+class ZnodeHistory:
+    """What was told of a znode so far, by all views of it: nothing is told twice."""
+
+    def __init__(self) -> None:
+        self._known = False
+        self._told: Stat | None = None
+
+    def begin(self, stat: Stat | None) -> None:
+        """Take this as the state from which changes are told, if there is none yet."""
+        if not self._known:
+            self._known, self._told = True, stat
+
+    def advance(self, path: str, after: Stat | None, *, after_gap: bool) -> tuple[Draft, ...]:
+        """Return what there is to tell now that the znode was seen like this."""
+        self.begin(after)
+        before, self._told = self._told, after
+        told: dict[str, object] = {"path": path, "after_gap": after_gap}
+        if after is None:
+            return () if before is None else (draft(ZnodeDeleted, **told),)
+        news: dict[str, object] = {**told, "version": after.version, "mzxid": after.mzxid}
+        if before is None:
+            return (draft(ZnodeCreated, **news),)
+        if before.czxid != after.czxid:
+            return (draft(ZnodeDeleted, **told), draft(ZnodeCreated, **news))
+        return () if before.mzxid == after.mzxid else (draft(ZnodeChanged, **news),)
+
+
 class ZnodeMirror(Intent, Generic[T]):
     """The copy of one znode is fresh."""
 
     def __init__(self, token: int, path: str, decode: Decode[T]) -> None:
         super().__init__(token, path)
         self._decode = decode
+        self._history = ZnodeHistory()
         self.copy: Copy[T] | None = None
         """None until it was read for the first time."""
+
+    def share(self, common: dict[tuple[type, str], Any]) -> None:
+        self._history = common.setdefault((type(self), self.path), self._history)
 
     def reconcile(self, standing: Standing, *, after_gap: bool) -> Flow[Outcome]:
         try:
@@ -60,9 +91,8 @@ class ZnodeMirror(Intent, Generic[T]):
         before = self.copy
         if stat is None:
             self.copy = Copy(None, None)
-            existed = before is not None and before.stat is not None
-            drafts = (draft(ZnodeDeleted, path=self.path, after_gap=after_gap),) if existed else ()
-            return Outcome(drafts, changed=existed)
+            drafts = self._history.advance(self.path, None, after_gap=after_gap)
+            return Outcome(drafts, changed=before is not None and before.stat is not None)
         if before is not None and not isinstance(before.error, ZnodeError) and _same(before.stat, stat):
             # Other fields of the stat may have moved: children, ACL.
             self.copy = Copy(stat, before.value, before.error)
@@ -70,11 +100,12 @@ class ZnodeMirror(Intent, Generic[T]):
         try:
             value = self._decode(self.path, data)
         except PayloadError as error:
+            # Told as unreadable only; what is readable next is told as compared with what was before.
+            self._history.begin(stat)
             return self._unreadable(error, stat, after_gap=after_gap, retry=False)
         self.copy = Copy(stat, value)
-        if before is None or (before.stat is None and before.error is not None):
-            return Outcome(changed=before is not None)  # nothing readable to compare with
-        return Outcome(tuple(self._differences(before.stat, stat, after_gap=after_gap)), changed=True)
+        drafts = self._history.advance(self.path, stat, after_gap=after_gap)
+        return Outcome(drafts, changed=before is not None)
 
     def _read(self) -> Flow[tuple[bytes, Stat | None]]:
         while True:
@@ -85,15 +116,6 @@ class ZnodeMirror(Intent, Generic[T]):
                 # fires on creation.
                 if (yield from ask(Exists(self.path, watch=self.token))) is None:
                     return b"", None
-
-    def _differences(self, before: Stat | None, after: Stat, *, after_gap: bool) -> list[Draft]:
-        told = {"path": self.path, "after_gap": after_gap}
-        news = {"version": after.version, "mzxid": after.mzxid}
-        if before is None:
-            return [draft(ZnodeCreated, **told, **news)]
-        if before.czxid != after.czxid:
-            return [draft(ZnodeDeleted, **told), draft(ZnodeCreated, **told, **news)]
-        return [] if before.mzxid == after.mzxid else [draft(ZnodeChanged, **told, **news)]
 
     def _unreadable(
         self, error: CoordinatorError, stat: Stat | None, *, after_gap: bool, retry: bool
@@ -117,13 +139,44 @@ def _same(before: Stat | None, after: Stat) -> bool:
     return before is not None and before.mzxid == after.mzxid
 
 
+def _moved(before: Stat | None, after: Stat | None) -> bool:
+    """Whether the set of children was changed; pzxid moves with each change of it."""
+    return (before and (before.czxid, before.pzxid)) != (after and (after.czxid, after.pzxid))
+
+
+class ChildrenHistory:
+    """What was told of a znode's children so far, by all views of them."""
+
+    def __init__(self) -> None:
+        self._told: Membership | None = None
+
+    def advance(self, path: str, after: Membership, *, after_gap: bool) -> tuple[Draft, ...]:
+        """Return what there is to tell now that the children were seen like this."""
+        before, self._told = self._told or after, after
+        added, removed = after.names - before.names, before.names - after.names
+        if before.stat is None or after.stat is None:
+            if not added and not removed:
+                return ()
+        elif before.stat.czxid != after.stat.czxid:
+            # The parent was recreated: whatever has the same name is another znode.
+            added, removed = after.names, before.names
+        elif before.stat.pzxid == after.stat.pzxid:
+            return ()
+        names = {"added": tuple(sorted(added)), "removed": tuple(sorted(removed))}
+        return (draft(ChildrenChanged, path=path, after_gap=after_gap, **names),)
+
+
 class ChildrenMirror(Intent):
     """The copy of the set of a znode's children is fresh."""
 
     def __init__(self, token: int, path: str) -> None:
         super().__init__(token, path)
+        self._history = ChildrenHistory()
         self.copy: Membership | None = None
         """None until it was read for the first time."""
+
+    def share(self, common: dict[tuple[type, str], Any]) -> None:
+        self._history = common.setdefault((type(self), self.path), self._history)
 
     def reconcile(self, standing: Standing, *, after_gap: bool) -> Flow[Outcome]:
         before = self.copy
@@ -132,27 +185,8 @@ class ChildrenMirror(Intent):
         except ZnodeError as error:
             return self._unreadable(error, after_gap=after_gap)
         self.copy = Membership(stat, names)
-        if before is None:
-            return Outcome()
-        if before.stat is not None and stat is not None:
-            if (before.stat.czxid, before.stat.pzxid) == (stat.czxid, stat.pzxid):
-                return Outcome()
-            if before.stat.czxid == stat.czxid:
-                added, removed = names - before.names, before.names - names
-            else:  # the parent was recreated: whatever has the same name is another znode
-                added, removed = names, before.names
-        else:
-            added, removed = names - before.names, before.names - names
-            if not added and not removed:
-                return Outcome()
-        told = draft(
-            ChildrenChanged,
-            path=self.path,
-            added=tuple(sorted(added)),
-            removed=tuple(sorted(removed)),
-            after_gap=after_gap,
-        )
-        return Outcome((told,), changed=True)
+        drafts = self._history.advance(self.path, self.copy, after_gap=after_gap)
+        return Outcome(drafts, changed=before is not None and _moved(before.stat, stat))
 
     def _read(self) -> Flow[tuple[frozenset[str], Stat | None]]:
         while True:

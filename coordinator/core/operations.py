@@ -13,7 +13,7 @@ from typing import TypeAlias, TypeVar
 
 from coordinator.core.intent import create_parents
 from coordinator.core.requests import Create, Exists, Flow, Request, Standing, ask
-from coordinator.errors import ConnectionLossError, NodeExistsError, NoNodeError
+from coordinator.errors import ConnectionLossError, NodeExistsError, NoNodeError, SessionExpiredError
 from coordinator.models import Stat, hex_id
 
 T = TypeVar("T")
@@ -86,8 +86,7 @@ def _create(request: Create, standing: Callable[[], Standing]) -> Flow[tuple[str
                 raise NodeExistsError(path=request.path) from loss
             if mine and standing().session_id == lost.session_id:
                 return request.path, stat
-            raise ConnectionLossError(
+            raise SessionExpiredError(
                 f"create {request.path}: applied under session {hex_id(stat.ephemeral_owner)}, "
-                "which has expired since; the znode is about to vanish",
-                ambiguous=False,
+                "which has expired since; the znode is about to vanish"
             ) from loss

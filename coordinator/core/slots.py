@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from coordinator.core.draft import draft
 from coordinator.core.intent import Intent, Outcome
@@ -70,6 +70,9 @@ class Slots:
         self._kernel = kernel
         self._runner = runner
         self._slots: dict[int, Slot] = {}
+        self._common: dict[tuple[type, str], Any] = {}
+        """What the intents of one kind on one path share, as long as there are any."""
+        self._sharing: Counter[tuple[type, str]] = Counter()
         self._leaving: Counter[str] = Counter()
         """Paths from which something is being withdrawn."""
         self._recovery: Recovery | None = None
@@ -107,6 +110,8 @@ class Slots:
             self._kernel.effect(Settle(message.waiter, error=error))
             return
         slot = self._slots[intent.token] = Slot(intent)
+        intent.share(self._common)
+        self._sharing[type(intent), intent.path] += 1
         if message.waiter is not None:
             call = self._kernel.call(
                 message.waiter,
@@ -275,6 +280,11 @@ class Slots:
     def _withdrawn(self, slot: Slot, error: Exception | None = None) -> None:
         slot.task = None
         self._slots.pop(slot.intent.token, None)
+        shared = (type(slot.intent), slot.intent.path)
+        self._sharing[shared] -= 1
+        if not self._sharing[shared]:
+            del self._sharing[shared]
+            self._common.pop(shared, None)
         self._kernel.tell(slot.intent.withdrawn())
         self._kernel.effect(Refresh(slot.intent.token))
         for call, reason in slot.withdrawing or ():
@@ -393,4 +403,6 @@ class Slots:
             self._kernel.effect(Refresh(slot.intent.token))
         self._slots.clear()
         self._leaving.clear()
+        self._common.clear()
+        self._sharing.clear()
         self._recovery = None

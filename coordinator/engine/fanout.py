@@ -134,8 +134,13 @@ class Fanout:
                 self._state = event
             for subscription in self._subscriptions:
                 subscription.put(event)
-            if isinstance(event, SessionClosed):
-                self._over = True
-                for subscription in self._subscriptions:
-                    subscription.end()
-                self._subscriptions.clear()
+        if isinstance(event, SessionClosed):
+            self.end()
+
+    def end(self) -> None:
+        """Let every reader come to the end."""
+        with self._lock:
+            self._over = True
+            for subscription in self._subscriptions:
+                subscription.end()
+            self._subscriptions.clear()

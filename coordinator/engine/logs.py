@@ -36,3 +36,5 @@ class _Discreet(logging.Filter):
 
 
 kazoo_logger.addFilter(_Discreet())
+# Who has not configured logging wants to hear nothing from a library.
+logger.addHandler(logging.NullHandler())

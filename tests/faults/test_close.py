@@ -211,6 +211,9 @@ def test_start_that_fails_closes(proxy: FaultProxy) -> None:
 def test_never_started() -> None:
     """Nothing was begun, so there is nothing to wait for."""
     zk = Coordinator("127.0.0.1:1")
+    zk.on(print)
+    stream = zk.events()
     zk.close()
+    assert list(stream) == []
     with pytest.raises(ClosedError, match="closed"):
         zk.start()

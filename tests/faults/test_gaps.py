@@ -214,6 +214,41 @@ def test_unreadable_payload(zk: Coordinator, observer: KazooClient) -> None:
     assert view.error is None
 
 
+def test_two_views_tell_once(zk: Coordinator, proxy: FaultProxy, observer: KazooClient) -> None:
+    """Whoever else looks at the same znode, a change is told once; also by who came later."""
+    path = new_place()
+    observer.create(path, b"0")
+    views = [zk.watch(path), zk.watch_children(path), zk.watch(path, model=int), zk.watch_children(path)]
+    record = Record(zk, ZnodeEvent)
+    observer.set(path, b"1")
+    record.until("znode.changed")
+    with gap(zk, proxy):
+        observer.set(path, b"2")
+        observer.create(f"{path}/kid")
+    record.until("znode.changed", "children.changed")
+    views[0].close()
+    views[1].close()
+    observer.set(path, b"3")
+    observer.delete(f"{path}/kid")
+    record.until("znode.changed", "children.changed")
+    eventually(lambda: views[2].value == 3 and views[3].children == ())
+    assert record.quiet(0.05) == []
+    assert len(record.events) == 5
+
+
+def test_changes_leaves_out_what_cannot_be_read(zk: Coordinator, observer: KazooClient) -> None:
+    """Garbage is not told as an absent znode."""
+    path = new_place()
+    observer.create(path, b"1")
+    view = zk.watch(path, model=int)
+    changes = view.changes()
+    assert next(changes).value == 1
+    observer.set(path, b"garbage")
+    eventually(lambda: view.error)
+    observer.set(path, b"2")
+    assert next(changes).value == 2
+
+
 def test_changes_yields_the_latest(zk: Coordinator, observer: KazooClient) -> None:
     """changes() begins with the present, may skip, never misses the last, ends with the view."""
     path = new_place()

@@ -139,6 +139,19 @@ def test_timeouts_say_whether_it_may_have_been_done(
     proxy.blackhole = False
 
 
+def test_nothing_is_sent_on_a_dying_link(zk: Coordinator, proxy: FaultProxy) -> None:
+    """Between the death of a link and kazoo's telling it, requests are held, not queued in kazoo."""
+    link = zk._engine._port.handler.link
+    assert link is not None
+    link.bury("closed")
+    sent = link.frames_out
+    reading = in_thread(lambda: zk.get("/").path)
+    eventually(lambda: zk._engine._kernel._runner._held, "it is held")
+    assert link.frames_out == sent
+    proxy.cut()
+    assert reading() == "/"
+
+
 def test_read_is_asked_again_on_the_next_link(
     zk: Coordinator, proxy: FaultProxy, observer: KazooClient
 ) -> None:

@@ -199,6 +199,8 @@ def test_arguments(zk: Coordinator) -> None:
     for call in (
         lambda: zk.get("/", timeout=-1),
         lambda: zk.get("/", timeout=float("nan")),
+        lambda: zk.get("/", timeout="a"),
+        lambda: zk.watch("/", model=5),
         lambda: zk.events(int),
         lambda: zk.events("session.expired"),
         lambda: zk.on("no callable"),

@@ -6,7 +6,7 @@ failed; and where we do what it does not do: give up a silent link under traffic
 at once, call our own callbacks in the order of the wire.
 
     kazoo's connection thread --create_connection--> Link (engine/link.py)
-                              --select-------------> silence is judged here
+                              --select-------------> silence is judged (engine/poll.py)
                               --sleep_func---------> one pass over all hosts has failed: our backoff
                               --dispatch_callback--> DirectWatch: at once;   others: kazoo's watch thread
                               --async_result.set---> DirectResult: at once;  others: kazoo's completion thread
@@ -29,12 +29,12 @@ from typing import TYPE_CHECKING, Any
 
 from kazoo.handlers.threading import SequentialThreadingHandler
 
-from coordinator.engine import clock
+from coordinator.engine import poll
 from coordinator.engine.dial import Address, Dialler, cause_of, resolve
 from coordinator.engine.link import Link
 from coordinator.engine.results import DirectResult, DirectScope, DirectWatch
 from coordinator.engine.rounds import Backoff, Jitter, LinkListener, Passes, Unheard, server_name
-from coordinator.engine.wake import WakeChannel, wait_for
+from coordinator.engine.wake import WakeChannel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -112,7 +112,7 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         self._workers_alive: list[tuple[threading.Thread, queue.Queue[Callable[[], object] | None]]] = []
         self._direct = DirectScope()
 
-    # -- threads -----------------------------------------------------------------------------------------
+    # -- threads
 
     @property
     def running(self) -> bool:
@@ -184,7 +184,7 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         thread.start()
         return thread
 
-    # -- waiting -----------------------------------------------------------------------------------------
+    # -- waiting
 
     def create_socket_pair(self) -> tuple[WakeChannel, WakeChannel]:
         """Make kazoo's wake-up channel: one object for both ends."""
@@ -199,74 +199,7 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         What a link has read ahead counts as readable. A link that owes an answer for too long is cut: kazoo
         sees it end, says SUSPENDED and tries the next server (its own detection needs an idle connection).
         """
-        link = self._link
-        if link is None or not (link in rlist or link in wlist):
-            link = None
-        elif clock.now() - link.contact >= link.patience:
-            self._judge(link)
-        readable, reads, bell = _triage_reads(rlist)
-        writable, writes = _triage_writes(wlist)
-        if not readable and not writable:
-            can_read, can_write = self._wait(link, bell, reads, writes, timeout)
-            if bell is not None and bell.count:
-                readable.append(bell)
-            elif link is not None and not can_read and not can_write:
-                return self._give_up(link, rlist, wlist)
-        elif reads or writes:
-            can_read, can_write = wait_for(reads, writes, 0)
-        else:
-            return readable, writable, []
-        readable += [reads[fd] for fd in can_read if fd in reads]
-        writable += [writes[fd] for fd in can_write]
-        if link is not None and link in writable:
-            link.writable = True
-        return readable, writable, []
-
-    def _wait(
-        self,
-        link: Link | None,
-        bell: WakeChannel | None,
-        reads: dict[int, Any],
-        writes: dict[int, Any],
-        timeout: float | None,
-    ) -> tuple[set[int], set[int]]:
-        """Sleep until something is ready or time is up; cut a link that falls silent meanwhile."""
-        until = inf if timeout is None else clock.now() + timeout
-        polled = [*reads] if bell is None else [*reads, bell.fileno()]
-        while True:
-            if link is not None and link.readable and link.fileno() in reads:
-                return {link.fileno()}, set()  # read ahead while silence was judged, or cut by another thread
-            nap = max(0.0, min(until, inf if link is None else link.silent_at()) - clock.now())
-            if bell is not None and not bell.fall_asleep():
-                nap = 0.0
-            ready = wait_for(polled, writes, None if nap == inf else nap)
-            woken = bell is not None and bell.wake_up()
-            if woken or any(ready) or clock.now() >= until:
-                return ready
-            if link is not None:
-                self._judge(link)
-
-    @staticmethod
-    def _judge(link: Link) -> None:
-        """Cut the link if it is silent, after a look at what the kernel holds: we may be the slow ones."""
-        if clock.now() < link.silent_at():
-            return
-        link.read_ahead()
-        if clock.now() >= link.silent_at():
-            _logger.warning("link to %s cut: no answer for %.2f s", link.server, clock.now() - link.contact)
-            link.cut("silence")
-
-    @staticmethod
-    def _give_up(
-        link: Link, rlist: Sequence[Any], wlist: Sequence[Any]
-    ) -> tuple[list[Any], list[Any], list[Any]]:
-        """Time is up: cut the link where kazoo is about to drop it (connection.py, _read, _write, loop)."""
-        if len(rlist) + len(wlist) == 1:
-            link.cut("timeout")
-        elif link.ping_outstanding:
-            link.cut("timeout")
-            return [link], [], []
-        return [], [], []
+        return poll.select(self._link, rlist, wlist, timeout)
 
     def sleep_func(self, seconds: float) -> None:
         """Sleep; in the connection thread, where it means that a pass has failed, for our own backoff."""
@@ -278,7 +211,7 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         self._tried.clear()
         self._dialler.pause(pause)
 
-    # -- connecting --------------------------------------------------------------------------------------
+    # -- connecting
 
     def create_connection(
         self,
@@ -369,7 +302,7 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         except Exception:
             _logger.exception("link listener failed")
 
-    # -- what the engine asks ----------------------------------------------------------------------------
+    # -- what the engine asks
 
     @property
     def link(self) -> Link | None:
@@ -415,42 +348,6 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
             callback.func(*callback.args)
         except Exception:
             _logger.exception("a direct watch failed")
-
-
-def _triage_reads(rlist: Sequence[Any]) -> tuple[list[Any], dict[int, Any], WakeChannel | None]:
-    """Split into what can be read without asking the kernel, what to poll, and an idle wake channel."""
-    readable: list[Any] = []
-    reads: dict[int, Any] = {}
-    bell: WakeChannel | None = None
-    for item in rlist:
-        if isinstance(item, WakeChannel):
-            if item.count:
-                readable.append(item)
-            else:
-                bell = item
-        elif isinstance(item, Link) and item.readable:
-            readable.append(item)
-        else:
-            reads[_descriptor(item)] = item
-    return readable, reads, bell
-
-
-def _triage_writes(wlist: Sequence[Any]) -> tuple[list[Any], dict[int, Any]]:
-    writable: list[Any] = []
-    writes: dict[int, Any] = {}
-    for item in wlist:
-        if isinstance(item, Link) and item.writable:
-            writable.append(item)
-        else:
-            writes[_descriptor(item)] = item
-    return writable, writes
-
-
-def _descriptor(item: Any) -> int:
-    fd: int = item if isinstance(item, int) else item.fileno()
-    if fd < 0:
-        raise ValueError(f"file descriptor cannot be negative: {fd}")
-    return fd
 
 
 def _work(work: queue.Queue[Callable[[], object] | None]) -> None:

@@ -1,12 +1,7 @@
 """A TCP proxy that breaks on command: faults on the wire without root or kernel modules.
 
-One thread serves all connections. A knob that was set has taken effect when the
-assignment returns: the thread itself turns it, between two looks at the sockets.
-
-::
-
-    client ==== up ====>  | chunks, each with its time of arrival |  ====> server
-    client <=== down ===  | chunks, each with its time of arrival |  <==== server
+One thread serves all connections (testing/connection.py). A knob that was set has taken effect when
+the assignment returns: the thread itself turns it, between two looks at the sockets.
 
 A stream that is black or waits for its latency keeps what arrives, the end of the stream
 included, and passes it on later; nothing is lost unless the connection is.
@@ -18,7 +13,6 @@ import contextlib
 import errno
 import selectors
 import socket
-import struct
 import threading
 import time
 from collections import deque
@@ -26,6 +20,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Self
 
 from coordinator.errors import ClosedError
+from coordinator.testing.connection import CHUNK, Connection, Stream
 from coordinator.testing.zookeeper import free_port
 
 if TYPE_CHECKING:
@@ -33,67 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FaultProxy"]
 
-#: Bytes that a stream keeps before it stops to read, as a full socket buffer would.
-KEPT_MOST = 1 << 20
-CHUNK = 65536
-#: Closing a socket that lingers for 0 s sends RST instead of FIN (socket(7), SO_LINGER).
-LINGER_NONE = struct.pack("ii", 1, 0)
 #: Seconds that the thread may take to end; it takes one pass over the sockets.
 JOIN_TIMEOUT = 5.0
-
-
-class _Stream:
-    """One direction of a connection: what was read and not passed on yet."""
-
-    def __init__(self, side: str) -> None:
-        self.side = side
-        # Time of arrival, then bytes; b"" stands for FIN, None for RST.
-        self.chunks: deque[tuple[float, bytes | None]] = deque()
-        self.kept = 0
-        self.ended = False  # no more will be read
-        self.finished = False  # the FIN was passed on
-        self.clogged = True  # the sink takes nothing now
-
-    def keep(self, data: bytes | None) -> None:
-        self.chunks.append((time.monotonic(), data))
-        self.kept += len(data or b"")
-        self.ended = not data
-
-    def passed(self, count: int) -> None:
-        at, data = self.chunks.popleft()
-        self.kept -= count
-        if data and count < len(data):
-            self.chunks.appendleft((at, data[count:]))
-
-
-class _Connection:
-    """A client's socket, the server's socket once there is one, and two streams."""
-
-    def __init__(self, client: socket.socket) -> None:
-        self.client = client
-        self.server: socket.socket | None = None
-        self.connected = False
-        self.up = _Stream("up")
-        self.down = _Stream("down")
-        self.down.clogged = False
-
-    def source(self, stream: _Stream) -> socket.socket | None:
-        return self.client if stream is self.up else self.server
-
-    def sink(self, stream: _Stream) -> socket.socket | None:
-        return self.server if stream is self.up else self.client
-
-    def interest(self, end: socket.socket) -> int:
-        """What the selector shall tell about one of the two sockets."""
-        read, write = (self.up, self.down) if end is self.client else (self.down, self.up)
-        events = 0
-        if end is self.server and not self.connected:
-            return selectors.EVENT_WRITE
-        if not read.ended and read.kept < KEPT_MOST:
-            events |= selectors.EVENT_READ
-        if write.clogged:
-            events |= selectors.EVENT_WRITE
-        return events
 
 
 class FaultProxy:
@@ -117,7 +53,7 @@ class FaultProxy:
         self._latency = 0.0
         self._black = {"up": False, "down": False}
         self._cut_after: dict[str, int | None] = {"up": None, "down": None}
-        self._connections: set[_Connection] = set()
+        self._connections: set[Connection] = set()
         self._deeds: deque[tuple[Callable[[], object], Future[None]]] = deque()
         self._lock = threading.Lock()
         self._closing = False  # under the lock: no further deeds
@@ -250,7 +186,7 @@ class FaultProxy:
             self._bell.send(b"\0")
         done.result()
 
-    # All below runs in the thread.
+    # -- in the thread
 
     def _run(self) -> None:
         try:
@@ -260,7 +196,7 @@ class FaultProxy:
                         self._obey()
                     elif key.fileobj is self._listener:
                         self._accept()
-                    elif isinstance(key.data, _Connection) and key.data in self._connections:
+                    elif isinstance(key.data, Connection) and key.data in self._connections:
                         self._attend(key.data, key.fileobj, events)  # type: ignore[arg-type]
                 for connection in tuple(self._connections):
                     self._serve(connection)
@@ -312,9 +248,9 @@ class FaultProxy:
             client, _ = self._listener.accept()
             client.settimeout(0)
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._connections.add(_Connection(client))
+            self._connections.add(Connection(client))
 
-    def _connect(self, connection: _Connection) -> None:
+    def _connect(self, connection: Connection) -> None:
         server = socket.socket(self._family)
         server.settimeout(0)
         server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -322,15 +258,13 @@ class FaultProxy:
         if server.connect_ex(self._target) not in (0, errno.EINPROGRESS):
             self._drop(connection, reset=True)
 
-    def _attend(self, connection: _Connection, end: socket.socket, events: int) -> None:
+    def _attend(self, connection: Connection, end: socket.socket, events: int) -> None:
         if end is connection.server and not connection.connected:
             if end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 self._drop(connection, reset=True)
                 return
             connection.connected = True
-        read, write = (
-            (connection.up, connection.down) if end is connection.client else (connection.down, connection.up)
-        )
+        read, write = connection.streams(end)
         if events & selectors.EVENT_WRITE:
             write.clogged = False
         if events & selectors.EVENT_READ and not read.ended:
@@ -341,7 +275,7 @@ class FaultProxy:
             except OSError:
                 read.keep(None)
 
-    def _serve(self, connection: _Connection) -> None:
+    def _serve(self, connection: Connection) -> None:
         """Pass on what is due, then tell the selector what to wait for."""
         if connection.server is None and not self._black["up"]:
             self._connect(connection)
@@ -353,7 +287,7 @@ class FaultProxy:
             if connection.server is not None:
                 self._watch(connection, connection.server)
 
-    def _pass(self, connection: _Connection, stream: _Stream) -> bool:
+    def _pass(self, connection: Connection, stream: Stream) -> bool:
         """Pass on one chunk of a stream; whether it is worth trying again."""
         sink = connection.sink(stream)
         if sink is None or stream.clogged or self._black[stream.side] or not stream.chunks:
@@ -369,7 +303,7 @@ class FaultProxy:
             return False
         return self._send(connection, stream, sink, data)
 
-    def _send(self, connection: _Connection, stream: _Stream, sink: socket.socket, data: bytes) -> bool:
+    def _send(self, connection: Connection, stream: Stream, sink: socket.socket, data: bytes) -> bool:
         left = self._cut_after[stream.side]
         piece = data if left is None else data[:left]
         try:
@@ -387,7 +321,7 @@ class FaultProxy:
                 self._drop(connection, reset=True)
         return True
 
-    def _finish(self, connection: _Connection, stream: _Stream, sink: socket.socket) -> None:
+    def _finish(self, connection: Connection, stream: Stream, sink: socket.socket) -> None:
         """Pass on a FIN; the other direction may still be in use."""
         stream.passed(0)
         stream.finished = True
@@ -396,7 +330,7 @@ class FaultProxy:
         if connection.up.finished and connection.down.finished:
             self._drop(connection, reset=False)
 
-    def _watch(self, connection: _Connection, end: socket.socket) -> None:
+    def _watch(self, connection: Connection, end: socket.socket) -> None:
         events = connection.interest(end)
         key = self._selector.get_map().get(end)
         if key is None and events:
@@ -406,22 +340,12 @@ class FaultProxy:
         elif key is not None and key.events != events:
             self._selector.modify(end, events, connection)
 
-    def _drop(self, connection: _Connection, *, reset: bool) -> None:
+    def _drop(self, connection: Connection, *, reset: bool) -> None:
         self._connections.discard(connection)
         for end in (connection.client, connection.server):
-            if end is None:
-                continue
-            if self._selector.get_map().get(end) is not None:
+            if end is not None and self._selector.get_map().get(end) is not None:
                 self._selector.unregister(end)
-            with contextlib.suppress(OSError):
-                if reset:
-                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NONE)
-                else:
-                    # With unread bytes a close would send RST.
-                    end.shutdown(socket.SHUT_WR)
-                    while end.recv(CHUNK):
-                        pass
-            end.close()
+        connection.close(reset=reset)
 
     def _drop_all(self, *, reset: bool) -> None:
         for connection in tuple(self._connections):

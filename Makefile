@@ -21,6 +21,7 @@ check: venv ## lint, format, types, import layers
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 	$(bin)/mypy
+	$(bin)/mypy tests/typing
 	$(bin)/lint-imports
 
 venv: .venv/.stamp ## the virtual environment, brought up to date with pyproject.toml

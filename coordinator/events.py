@@ -10,7 +10,8 @@ Order is part of the contract:
   ``session.resumed`` alternate. At most one ``session.expired`` ends an epoch; nothing
   follows ``session.closed``.
 - ``connection.opened`` comes before the ``session.established`` or ``session.resumed``
-  that it made possible, ``connection.closed`` before ``session.suspended``.
+  that it made possible, ``connection.closed`` before ``session.suspended``; a process that
+  stood still may find its session suspended and lapsed on a link that is still open.
 - After an expiry: ``session.expired``, ``connection.opened``, ``session.established``,
   ``recovery.started``; then every ``ephemeral.*``, then every ``znode.*`` and
   ``children.changed`` that the recovery brought to light; then ``recovery.completed``.

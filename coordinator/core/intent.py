@@ -67,8 +67,9 @@ class Intent(ABC):
         """Whether the session, if it ends, takes something of it away."""
         return False
 
-    def expired(self) -> None:  # noqa: B027 -- most hold nothing that ends with a session
-        """Forget what ended with the session."""
+    def expired(self) -> tuple[Draft, ...]:
+        """Forget what ended with the session; return what of it was not told yet."""
+        return ()
 
 
 def create_parents(path: str) -> Flow[None]:

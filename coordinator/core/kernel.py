@@ -183,6 +183,7 @@ class Kernel:
             call.over = True
             self._calls.pop(call, None)
             self._effects.append(Settle(call.waiter, value, error))
+            call.task = call.waiter = None  # its alarm stays until the deadline
 
     def too_late(self, call: Call, *, ambiguous: bool = False) -> None:
         """Settle a call whose deadline has passed."""
@@ -333,7 +334,7 @@ class Kernel:
         self._former |= {before.session_id}
         if told.fields["confirmed_by"] != "server":
             self._unconfirmed |= {before.session_id}
-        told.fields["lost_ephemerals"] = self._slots.expired(before.session_id)
+        told.fields["lost_ephemerals"] = self._slots.expired(before)
         self._runner.lose()
 
     def _established(self) -> None:

@@ -98,8 +98,10 @@ class Presence(Intent):
     def holds(self, session_id: int) -> bool:
         return self.present and self.owner == session_id
 
-    def expired(self) -> None:
+    def expired(self) -> tuple[Draft, ...]:
+        untold, self._untold = tuple(self._untold), []
         self._gone()
+        return untold
 
     def reconcile(self, standing: Standing, *, after_gap: bool) -> Flow[Outcome]:
         if self.present and self.owner != standing.session_id:
@@ -221,7 +223,12 @@ class Presence(Intent):
         return self._outcome(error=error, conflict=True)
 
     def withdraw(self, standing: Standing) -> Flow[None]:
-        """Delete it, if this session owns it; whatever stands there else is not ours."""
+        """Delete it, if this session owns it; whatever stands there else is not ours.
+
+        The owner is looked at first, and the delete bound to the version that was seen:
+        ZooKeeper has no condition on the owner. Only a znode that others put in its place
+        in that moment, with the very same version, would go with it.
+        """
         yield from ask(Unwatch(self.path, self.token))
         for _ in range(ROUNDS):
             stat = yield from ask(Exists(self.path))
@@ -242,5 +249,7 @@ class Presence(Intent):
 
     def withdrawn(self) -> Iterator[Draft]:
         if self.present:
+            yield from self._untold
+            self._untold.clear()
             self._gone()
             yield draft(EphemeralRemoved, path=self.path, by="us")

@@ -16,6 +16,7 @@ from coordinator.events import SHOWN_PATHS, RecoveryCompleted, RecoveryStarted
 
 if TYPE_CHECKING:
     from coordinator.core.kernel import Call, Kernel
+    from coordinator.core.session import Session
 
 BACKOFF_FIRST = 0.1
 """Seconds before an intent that failed is tried again; doubled each time."""
@@ -285,7 +286,11 @@ class Slots:
         if not self._sharing[shared]:
             del self._sharing[shared]
             self._common.pop(shared, None)
-        self._kernel.tell(slot.intent.withdrawn())
+        # Refused: it stands until the session ends, and that is what is told.
+        if error is not None:
+            self._kernel.tell(slot.intent.failed(as_coordinator_error(error), None))
+        else:
+            self._kernel.tell(slot.intent.withdrawn())
         self._kernel.effect(Refresh(slot.intent.token))
         for call, reason in slot.withdrawing or ():
             self._kernel.answer(call, error=reason or error)
@@ -298,13 +303,13 @@ class Slots:
 
     # -- sessions
 
-    def expired(self, session_id: int) -> int:
+    def expired(self, session: Session) -> int:
         """Forget what ended with the session; return how many ephemerals that were."""
         self._recovery = None
         lost = 0
         for slot in list(self._slots.values()):
-            lost += slot.intent.holds(session_id)
-            slot.intent.expired()
+            lost += slot.intent.holds(session.session_id)
+            self._kernel.tell(slot.intent.expired(), session)
             self._kernel.effect(Refresh(slot.intent.token))
         return lost
 

@@ -1398,3 +1398,61 @@ def test_resumed_is_told_before_anything_is_answered(linked):
     linked.reply()
     assert len(list(linked.of(SessionResumed))) == 1
     assert linked.answers == {}
+
+
+def test_a_withdrawal_that_is_refused_is_told_as_a_failure(linked):
+    """The znode stands until the session ends: nobody hears that it was removed."""
+    intent = presence(linked)
+    linked.want(intent)
+    linked.settle()
+    linked.zookeeper.forbid(Delete, "/e")
+    linked.unwant(intent, "close")
+    linked.settle()
+    assert isinstance(linked.error("close"), NoAuthError)
+    assert linked.kinds("ephemeral.") == ["ephemeral.created", "ephemeral.failed"]
+
+
+def test_what_was_created_is_told_of_the_session_that_created_it(linked):
+    """Also when its run was dropped by the loss before it came to an end."""
+    intent = presence(linked)
+    linked.want(intent)
+    linked.reply()  # created; the look that follows is lost
+    linked.expire()
+    linked.up()
+    told = [(event.kind, event.epoch) for event in linked.of(EphemeralEvent, SessionExpired)]
+    assert told == [("ephemeral.created", 1), ("session.expired", 1), ("ephemeral.recreated", 2)]
+
+
+def test_two_views_of_a_znode_tell_a_change_once(linked):
+    """One that came later takes over from where the first one left off."""
+    linked.others(Create("/v", b"one"))
+    first, second = view(linked), view(linked)
+    for mirror in (first, second):
+        linked.want(mirror)
+        linked.settle()
+    linked.others(Set("/v", b"two"))
+    linked.fire()
+    linked.settle()
+    linked.unwant(first)
+    linked.others(Set("/v", b"three"))
+    linked.fire()
+    linked.settle()
+    assert [(event.kind, event.version) for event in linked.of(ZnodeEvent)] == [
+        ("znode.changed", 1),
+        ("znode.changed", 2),
+    ]
+    assert second.copy.value == b"three"
+
+
+def test_what_nobody_viewed_is_not_told(linked):
+    """The last view was closed; a new one begins with what it finds."""
+    linked.others(Create("/v", b"one"))
+    first = view(linked)
+    linked.want(first)
+    linked.settle()
+    linked.unwant(first)
+    linked.settle()
+    linked.others(Set("/v", b"two"))
+    linked.want(view(linked))
+    linked.settle()
+    assert list(linked.of(ZnodeEvent)) == []

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from coordinator.core import operations
-from coordinator.core.messages import Renew, Unwant
+from coordinator.core.messages import Abandon, Message, Renew, Unwant
 from coordinator.core.requests import Set
 from coordinator.engine import clock
 from coordinator.engine.engine import Engine
@@ -35,18 +35,27 @@ OVERDUE = 5.0
 """Seconds after a deadline at which a call no longer trusts the engine to answer it."""
 
 
-def wait_for(future: Future[Any], timeout: float) -> Any:
-    """Return the result of a future that the engine settles at the deadline at the latest."""
+def wait_for(engine: Engine, message: Callable[[Future[Any]], Message], timeout: float) -> Any:
+    """Post a message, and return what the engine answers, at the deadline at the latest.
+
+    Cancellation: whoever is interrupted while he waits has given it up; what was still
+    held is not done.
+    """
+    future = engine.ask(message)
     try:
         return future.result(timeout + OVERDUE)
     except TimeoutError:
         if future.done():
             raise
-        future.cancel()
+        engine.post(Abandon(future))
         raise CoordinatorError(
             f"the engine did not answer within {timeout + OVERDUE:g} s: a fault of coordinator itself, or "
             "the process was stopped"
         ) from None
+    except BaseException:
+        if not future.done():
+            engine.post(Abandon(future))
+        raise
 
 
 def deadline_of(timeout: float | None, settings: Settings) -> tuple[float, float]:
@@ -162,9 +171,8 @@ class _Kept(Handle):
         seconds, deadline = deadline_of(timeout, self._settings)
         try:
             wait_for(
-                self._engine.ask(
-                    lambda future: Unwant(self._token, f"close {self._label}", deadline, seconds, future)
-                ),
+                self._engine,
+                lambda future: Unwant(self._token, f"close {self._label}", deadline, seconds, future),
                 seconds,
             )
         except ClosedError:
@@ -245,7 +253,8 @@ class Ephemeral(_Kept, EphemeralHandle):
         seconds, deadline = deadline_of(timeout, self._settings)
         label = f"set ephemeral {self.path}"
         wait_for(
-            self._engine.ask(lambda future: Renew(self._token, data, label, deadline, seconds, future)),
+            self._engine,
+            lambda future: Renew(self._token, data, label, deadline, seconds, future),
             seconds,
         )
 
@@ -333,10 +342,8 @@ class Transaction(TransactionHandle):
         request = self._request()
         if request is None:
             return ()
-        result: tuple[object, ...] = self._run(
-            operations.write(request), f"transaction on {request.path}", timeout
-        )
-        return result
+        self.results = self._run(operations.write(request), f"transaction on {request.path}", timeout)
+        return self.results
 
     def __enter__(self) -> Self:
         return self

@@ -28,7 +28,7 @@ from coordinator.core.requests import ANY_VERSION, Children, Create, Delete, Exi
 from coordinator.engine import clock
 from coordinator.engine.engine import Engine
 from coordinator.engine.logs import logger
-from coordinator.errors import ClosedError, ConfigurationError, MissingChrootError
+from coordinator.errors import ClosedError, ConfigurationError, DuplicateEphemeralError, MissingChrootError
 from coordinator.events import BaseEvent
 from coordinator.handles import checked_acl, sized
 from coordinator.models import ACL, SessionInfo, Stat, Stats, Znode
@@ -132,15 +132,15 @@ class Coordinator:
         try:
             deadline = clock.now() + timeout
             self._wait(lambda future: AwaitSession(deadline, timeout, future), timeout)
-            self._check_chroot()
+            self._check_chroot(max(0.1, deadline - clock.now()))
         except BaseException:
             self._close("gave_up")
             raise
         return self
 
-    def _check_chroot(self) -> None:
+    def _check_chroot(self, timeout: float) -> None:
         chroot = self.settings.chroot
-        if chroot and self.exists("/") is None:
+        if chroot and self.exists("/", timeout=timeout) is None:
             raise MissingChrootError(
                 f"chroot {chroot} does not exist on {self.session.server}; create it first, by a "
                 f"coordinator without a chroot: create({chroot!r}, parents=True)"
@@ -273,9 +273,13 @@ class Coordinator:
         check_path(path)
         if on_conflict not in ("wait", "fail"):
             raise ConfigurationError(f'on_conflict is "wait" or "fail", got {on_conflict!r}')
+        if on_conflict == "fail" and not wait:
+            raise ConfigurationError('on_conflict="fail" raises, so that it needs wait=True')
         data, acls = encode(value, model), checked_acl(acl)
         sized(Create(path, data, ephemeral=True, acl=acls), self.settings.chroot)
         self._check_open()
+        if not self._engine.claim(path):
+            raise DuplicateEphemeralError(f"this coordinator keeps an ephemeral at {path} already")
         handle = Ephemeral(self._engine, self.settings, path, data, acls, on_conflict, model)
         return self._want(handle, f"ephemeral {path}", wait=wait, timeout=timeout)
 
@@ -296,6 +300,8 @@ class Coordinator:
             path: absolute, within the chroot.
             model: a type that its data is read as (JSON); default: bytes. Data that does
                 not fit is told as ``znode.unreadable``; the view keeps the last that did.
+                It is read on the engine's thread: validators must be quick, and must not
+                use this coordinator.
             wait: return when it was read once; False: at once.
             timeout: seconds to wait for it.
 
@@ -442,7 +448,7 @@ class Coordinator:
         return result
 
     def _wait(self, message: Callable[[Future[Any]], Message], timeout: float) -> Any:
-        return wait_for(self._engine.ask(message), timeout)
+        return wait_for(self._engine, message, timeout)
 
     def _deadline(self, timeout: float | None) -> tuple[float, float]:
         return deadline_of(timeout, self.settings)

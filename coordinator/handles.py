@@ -61,6 +61,12 @@ class EphemeralHandle(Handle):
         super().__init__(engine)
         self._intent = Presence(self._token, path, data, acl=acl, on_conflict=on_conflict)
 
+    def _shut(self) -> bool:
+        first = super()._shut()
+        if first:
+            self._engine.release(self.path)
+        return first
+
     @property
     def path(self) -> str:
         """Where it is."""
@@ -170,6 +176,8 @@ class TransactionHandle:
         self._chroot = chroot
         self._operations: list[Create | Set | Delete | Check] = []
         self._sent = False
+        self.results: tuple[object, ...] = ()
+        """After the commit: a path for each create, a Stat for each set, else None."""
 
     def create(
         self,
@@ -208,10 +216,11 @@ class TransactionHandle:
         """Return the whole as one request, once; None if there is nothing to do."""
         if self._sent:
             raise ConfigurationError("this transaction was committed; begin another one")
-        self._sent = True
         if not self._operations:
             return None
-        return sized(Multi(self._operations[0].path, tuple(self._operations)), self._chroot)
+        request = sized(Multi(self._operations[0].path, tuple(self._operations)), self._chroot)
+        self._sent = True
+        return request
 
 
 R = TypeVar("R", bound=Request[Any])

@@ -71,7 +71,7 @@ def decode(path: str, data: bytes, model: Any = None) -> Any:
         return _adapter(model).validate_json(data)
     except ValidationError as error:
         told = _told(error, model)
-    except Exception as error:  # noqa: BLE001 -- a validator of the model may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- a validator may raise anything
         told = type(error).__name__
     # Outside of the except clause: the original shows the data.
     raise PayloadError(f"the data of {path} does not fit {_name(model)}: {told}", path=path)

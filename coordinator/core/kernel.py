@@ -19,10 +19,12 @@ from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
 from coordinator.core import session as machine
 from coordinator.core.draft import Draft
 from coordinator.core.messages import (
+    Abandon,
     AwaitSession,
     ClientEnded,
     Close,
@@ -43,7 +45,7 @@ from coordinator.core.messages import (
     Waiter,
     Want,
 )
-from coordinator.core.requests import Exists, Standing, Sync
+from coordinator.core.requests import Exists, Request, Standing, Sync
 from coordinator.core.runner import Runner, Task
 from coordinator.core.session import Session, Signal, step
 from coordinator.core.slots import Slots
@@ -98,8 +100,8 @@ class Kernel:
         self._former: frozenset[int] = frozenset()
         self._unconfirmed: frozenset[int] = frozenset()
         self._proof: int | None = None
-        self._runner = Runner(self._effects_append)
-        self._calls: dict[Call, None] = {}
+        self._runner = Runner(self._send)
+        self._calls: dict[Waiter, Call] = {}
         self._starting: list[Call] = []
         self._closing: _Closing | None = None
         self._alarms: list[tuple[float, int, Callable[[], None]]] = []
@@ -113,6 +115,7 @@ class Kernel:
     def handle(self, message: Message, moment: Moment) -> list[Effect]:
         """Take a message, and return what is to be done outside, in that order."""
         self._moment = moment
+        self._ring()  # first: what is due is not to be overtaken by what came late
         self._dispatch(message)
         self._ring()
         effects = self._effects[:]
@@ -173,7 +176,7 @@ class Kernel:
     ) -> Call:
         """Remember that somebody waits, and what to do when the deadline passes."""
         call = Call(waiter, label, timeout)
-        self._calls[call] = None
+        self._calls[waiter] = call
         self.alarm(deadline, lambda: None if call.over else late(call))
         return call
 
@@ -181,7 +184,7 @@ class Kernel:
         """Settle a call, once."""
         if not call.over:
             call.over = True
-            self._calls.pop(call, None)
+            self._calls.pop(call.waiter, None)
             self._effects.append(Settle(call.waiter, value, error))
             call.task = call.waiter = None  # its alarm stays until the deadline
 
@@ -223,24 +226,40 @@ class Kernel:
             case AwaitSession():
                 self._await_session(message)
             case Want() | Renew() | Unwant():
-                if self._refused(message.waiter):
-                    return
-                self._slots.take(message)
+                if not self._refused(message):
+                    self._slots.take(message)
+            case Abandon():
+                self._abandoned(message)
             case Close():
                 self._close(message)
             case _:
                 self._signal(message)
 
-    def _refused(self, waiter: Waiter | None) -> bool:
-        if self._closing is None and self.session.phase is not Phase.CLOSED:
+    def _refused(self, message: Submit | AwaitSession | Want | Renew | Unwant) -> bool:
+        """Whether it comes too late: after the end, or after its own deadline."""
+        error: CoordinatorError
+        if self._closing is not None or self.session.phase is Phase.CLOSED:
+            error = ClosedError()
+        elif isinstance(message, Submit | Want | Renew) and message.deadline <= self._moment.now:
+            if message.waiter is None:
+                return False  # there is no deadline where nobody waits
+            error = OperationTimeoutError(f"{message.label} not begun in {message.timeout:g} s")
+        else:
             return False
-        if waiter is not None:
-            self._effects.append(Settle(waiter, error=ClosedError()))
+        if message.waiter is not None:
+            self._effects.append(Settle(message.waiter, error=error))
         return True
 
+    def _abandoned(self, message: Abandon) -> None:
+        call = self._calls.get(message.waiter)
+        if call is not None:
+            if call.task is not None:
+                self._runner.cancel(call.task)
+            self.answer(call, error=ClosedError(f"{call.label}: given up"))
+
     def _replied(self, message: Replied) -> None:
-        if message.zxid > self._zxid:
-            self._zxid = message.zxid
+        if message.request_id == self._proof or self._runner.awaits(message.request_id):
+            self._zxid = max(self._zxid, message.zxid)
         if message.request_id != self._proof:
             self._runner.replied(message)
             return
@@ -250,7 +269,7 @@ class Kernel:
             self._signal(machine.Proved(message.contact))
 
     def _submit(self, message: Submit) -> None:
-        if self._refused(message.waiter):
+        if self._refused(message):
             return
         call = self.call(message.waiter, message.label, message.timeout, message.deadline, self._cancel)
         call.task = Task(
@@ -266,7 +285,7 @@ class Kernel:
         self.too_late(call, ambiguous=ambiguous)
 
     def _await_session(self, message: AwaitSession) -> None:
-        if self._refused(message.waiter):
+        if self._refused(message):
             return
         call = self.call(message.waiter, "start", message.timeout, message.deadline, self._not_started)
         if self.session.epoch:
@@ -326,12 +345,13 @@ class Kernel:
         self._proof = self._runner.next_id()
         # sync, because a server that lags would let us read backwards.
         request = Exists("/") if link is not None and link.read_only else Sync("/")
-        self._effects.append(Send(self._proof, request))
+        self._send(self._proof, request)
         if self._closing is not None:
             self._stop_client()
 
     def _expired(self, before: Session, told: Draft) -> None:
         self._former |= {before.session_id}
+        self._zxid = 0  # that of the next may be lower: its data may have been wiped
         if told.fields["confirmed_by"] != "server":
             self._unconfirmed |= {before.session_id}
         told.fields["lost_ephemerals"] = self._slots.expired(before)
@@ -366,7 +386,13 @@ class Kernel:
         )
         self._rebuilds += 1
         self._rebuilt_at = now
-        self.alarm(now + delay, lambda: self._effects.append(Rebuild()))
+        self.alarm(now + delay, self._rebuild_now)
+
+    def _rebuild_now(self) -> None:
+        # Meanwhile the client may have found a link after all, or been stopped.
+        stopping = self._closing is not None and self._closing.stopping
+        if self.session.link is None and self.session.phase is not Phase.CLOSED and not stopping:
+            self._effects.append(Rebuild())
 
     # -- the end
 
@@ -403,7 +429,7 @@ class Kernel:
 
     def _abandon(self, error: CoordinatorError) -> None:
         """Answer everybody who still waits."""
-        for call in list(self._calls):
+        for call in list(self._calls.values()):
             sent = call.task is not None and self._runner.cancel(call.task)
             # A copy each, because each is raised in another thread.
             self.answer(call, error=ClosedError(ambiguous=True) if sent else copy(error))
@@ -412,8 +438,9 @@ class Kernel:
 
     # -- small things
 
-    def _effects_append(self, effect: Send) -> None:
-        self._effects.append(effect)
+    def _send(self, request_id: int, request: Request[Any]) -> None:
+        link = self.session.link
+        self._effects.append(Send(request_id, request, 0 if link is None else link.number))
 
     def _ring(self) -> None:
         while self._alarms and self._alarms[0][0] <= self._moment.now:

@@ -129,8 +129,26 @@ class Close:
     waiter: Waiter
 
 
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Whoever waits has given up: what is still held is not to be done."""
+
+    waiter: Waiter
+
+
 Message: TypeAlias = (
-    Signal | Replied | NotSent | Fired | ClientEnded | Submit | AwaitSession | Want | Renew | Unwant | Close
+    Signal
+    | Replied
+    | NotSent
+    | Fired
+    | ClientEnded
+    | Submit
+    | AwaitSession
+    | Want
+    | Renew
+    | Unwant
+    | Abandon
+    | Close
 )
 
 
@@ -146,10 +164,12 @@ class Emit:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a request on the present link, or say that it was not sent."""
+    """Send a request on that link, or say that it was not sent."""
 
     request_id: int
     request: Request[Any]
+    link: int
+    """The number of the link that the kernel believes in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,4 +208,4 @@ class ChildrenMirror(Intent):
         return Outcome((told,), retry=True, error=error)
 
     def withdraw(self, standing: Standing) -> Flow[None]:
-        yield from ask(Unwatch(self.path, self.token))
+        yield from ask(Unwatch(self.path, self.token, children=True))

@@ -136,8 +136,8 @@ class Presence(Intent):
                 try:
                     yield from self._replace(stat)
                 except TransactionFailedError as error:
-                    if isinstance(error.error, NoAuthError):
-                        return self._outcome(error=error.error, retry=True)
+                    if not isinstance(error.error, NoNodeError | BadVersionError | NodeExistsError):
+                        return self._outcome(error=error.error or error, retry=True)
                 continue
             if stat.ephemeral_owner in standing.former:
                 return self._outcome(retry=True)  # the server is about to remove it

@@ -69,9 +69,14 @@ class Sync(Request[None]):
 
 @dataclass(frozen=True, slots=True)
 class Unwatch(Request[None]):
-    """Free the watches that this token has on the path, here and on the server."""
+    """Free the watches that this token has on the path, here and on the server.
+
+    ``children``: it may have one on the children, too. Other intents that read the same
+    path at that time may lose theirs with it, and have to read again.
+    """
 
     token: int
+    children: bool = False
 
 
 @dataclass(frozen=True, slots=True)

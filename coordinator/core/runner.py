@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from coordinator.core.messages import NotSent, Replied, Send
+from coordinator.core.messages import NotSent, Replied
 from coordinator.core.requests import Flow, Request
 from coordinator.errors import ConnectionLossError, CoordinatorError
 
@@ -35,7 +35,7 @@ class Task:
 class Runner:
     """The flows of one kernel, and which of their requests are held or flying."""
 
-    def __init__(self, send: Callable[[Send], None]) -> None:
+    def __init__(self, send: Callable[[int, Request[Any]], None]) -> None:
         self._send = send
         self._flying: dict[int, Task] = {}
         self._held: dict[Task, None] = {}  # in the order in which they are sent
@@ -96,6 +96,10 @@ class Runner:
             task.request_id = None
             self._ask(task)
 
+    def awaits(self, request_id: int) -> bool:
+        """Whether somebody waits for the answer to that request."""
+        return request_id in self._flying
+
     def cancel(self, task: Task) -> bool:
         """End the flow; return whether a write of it is on its way (ambiguous)."""
         task.over = True
@@ -110,7 +114,7 @@ class Runner:
         if self.ready and task.request is not None:
             task.request_id = self.next_id()
             self._flying[task.request_id] = task
-            self._send(Send(task.request_id, task.request))
+            self._send(task.request_id, task.request)
         elif task.waits_for_link:
             self._held[task] = None
         else:

@@ -61,6 +61,8 @@ class LinkUp:
     read_only: bool
     contact: float
     """Send time of the answered handshake."""
+    number: int = 0
+    """Which link it is: what is sent on it names it, so that it goes out on no other."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from coordinator.core.intent import Intent, Outcome
 from coordinator.core.messages import Refresh, Renew, Settle, Unwant, Want
 from coordinator.core.presence import Presence
 from coordinator.core.runner import Runner, Task, as_coordinator_error
-from coordinator.errors import ClosedError, CoordinatorError, DuplicateEphemeralError
+from coordinator.errors import ClosedError, CoordinatorError, DuplicateEphemeralError, EphemeralConflictError
 from coordinator.events import SHOWN_PATHS, RecoveryCompleted, RecoveryStarted
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ class Slots:
         self._kernel = kernel
         self._runner = runner
         self._slots: dict[int, Slot] = {}
+        self._at: dict[str, set[int]] = {}
+        """The tokens of the intents on a path."""
         self._common: dict[tuple[type, str], Any] = {}
         """What the intents of one kind on one path share, as long as there are any."""
         self._sharing: Counter[tuple[type, str]] = Counter()
@@ -102,15 +104,16 @@ class Slots:
 
     def _want(self, message: Want) -> None:
         intent = message.intent
+        others = [self._slots[token] for token in self._at.get(intent.path, ())]
         taken = isinstance(intent, Presence) and any(
-            isinstance(slot.intent, Presence) and slot.intent.path == intent.path and slot.withdrawing is None
-            for slot in self._slots.values()
+            isinstance(slot.intent, Presence) and slot.withdrawing is None for slot in others
         )
         if taken:
             error = DuplicateEphemeralError(f"this coordinator keeps an ephemeral at {intent.path} already")
             self._kernel.effect(Settle(message.waiter, error=error))
             return
         slot = self._slots[intent.token] = Slot(intent)
+        self._at.setdefault(intent.path, set()).add(intent.token)
         intent.share(self._common)
         self._sharing[type(intent), intent.path] += 1
         if message.waiter is not None:
@@ -221,8 +224,18 @@ class Slots:
         for call, first in slot.served:
             if outcome.error is not None and first and not call.over:
                 failed.append((call, outcome.error))
-            else:
+            elif first or outcome.error is not None:
                 self._kernel.answer(call, error=outcome.error)
+            elif outcome.conflict:
+                error = EphemeralConflictError(
+                    f"{call.label}: the znode there is not ours; it will be written when it is",
+                    path=slot.intent.path,
+                )
+                self._kernel.answer(call, error=error)
+            elif outcome.retry:
+                slot.waiting.append((call, first))  # not written yet
+            else:
+                self._kernel.answer(call)
         slot.served.clear()
         return failed
 
@@ -280,7 +293,11 @@ class Slots:
 
     def _withdrawn(self, slot: Slot, error: Exception | None = None) -> None:
         slot.task = None
-        self._slots.pop(slot.intent.token, None)
+        if self._slots.pop(slot.intent.token, None) is None:
+            return
+        self._at[slot.intent.path].discard(slot.intent.token)
+        if not self._at[slot.intent.path]:
+            del self._at[slot.intent.path]
         shared = (type(slot.intent), slot.intent.path)
         self._sharing[shared] -= 1
         if not self._sharing[shared]:
@@ -297,9 +314,10 @@ class Slots:
         path = slot.intent.path
         if slot.intent.writes:
             self._leaving -= Counter([path])  # drops what is at 0
-            for other in list(self._slots.values()):
-                if other.intent.writes and other.intent.path == path:
-                    self._trigger(other)
+        # Freeing a watch on the server may take one with it that another intent has just
+        # armed; and what waited for the path to be left may be created now.
+        for token in list(self._at.get(path, ())):
+            self._trigger(self._slots[token])
 
     # -- sessions
 
@@ -320,6 +338,9 @@ class Slots:
             slot.gap = True
         if recover:
             self._recover(wanted)
+        if self._recovery is not None and self._kernel.session.read_only:
+            # Writing intents wait, and nobody can wait for them.
+            self._recovery.waiting -= set(self._recovery.ephemerals)
         for slot in list(self._slots.values()):
             if slot.withdrawing is not None and slot.task is None:
                 self._begin_withdrawal(slot)
@@ -338,9 +359,7 @@ class Slots:
     def _recover(self, wanted: list[Slot]) -> None:
         ephemerals = {slot.intent.token: slot.intent.path for slot in wanted if slot.intent.writes}
         views = {slot.intent.token: slot.intent.path for slot in wanted if not slot.intent.writes}
-        # On a read-only session writing intents wait, and nobody can wait for them.
-        waiting = set() if self._kernel.session.read_only else set(ephemerals)
-        self._recovery = Recovery(self._kernel.moment.now, ephemerals, views, waiting)
+        self._recovery = Recovery(self._kernel.moment.now, ephemerals, views, set(ephemerals))
         self._kernel.tell(
             [
                 draft(
@@ -408,6 +427,7 @@ class Slots:
             self._kernel.effect(Refresh(slot.intent.token))
         self._slots.clear()
         self._leaving.clear()
+        self._at.clear()
         self._common.clear()
         self._sharing.clear()
         self._recovery = None

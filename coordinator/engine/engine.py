@@ -60,6 +60,8 @@ class Engine:
         self._tally = Tally()
         self._tokens = itertools.count(1)
         self._refreshed: dict[int, Callable[[], None]] = {}
+        self._claims = threading.Lock()
+        self._claimed: set[str] = set()
         self._over = False
         self._thread = threading.Thread(target=self._run, name=f"{self.name}-engine", daemon=True)
 
@@ -93,6 +95,18 @@ class Engine:
         token = next(self._tokens)
         self._refreshed[token] = refreshed
         return token
+
+    def claim(self, path: str) -> bool:
+        """Take the path for an ephemeral; return whether it was free."""
+        with self._claims:
+            free = path not in self._claimed
+            self._claimed.add(path)
+        return free
+
+    def release(self, path: str) -> None:
+        """Give the path free for another ephemeral."""
+        with self._claims:
+            self._claimed.discard(path)
 
     def forget(self, token: int) -> None:
         """Tell of no more changes behind a token."""
@@ -172,9 +186,10 @@ class Engine:
             case Emit(event=event):
                 self._tally.event(event, clock.now())
                 self.fanout.publish(event)
-            case Send(request_id=request_id, request=request):
-                if not self._port.send(request_id, request):
-                    self._inbox.put(NotSent(request_id))
+            case Send(request_id=request_id, request=request, link=link):
+                if not self._port.send(request_id, request, link):
+                    # At once: after a LinkDown that waits in the inbox it would count as sent.
+                    self._handle(NotSent(request_id))
             case Settle(waiter=waiter, value=value, error=error):
                 _settle(waiter, value, error)
             case Refresh(token=token):

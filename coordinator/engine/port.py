@@ -35,6 +35,7 @@ from coordinator.core.requests import (
 from coordinator.core.session import AttemptFailed, AuthFailed, Beat, Expired, LinkDown, LinkUp, RoundRefused
 from coordinator.engine import wire
 from coordinator.engine.handler import KazooHandler
+from coordinator.engine.link import Link
 from coordinator.engine.logs import kazoo_logger, logger
 from coordinator.engine.results import DirectWatch
 from coordinator.models import ACL, Stat
@@ -55,8 +56,10 @@ _ERRORS: dict[type[Exception], type[ours.ZnodeError]] = {
     theirs.InvalidACLError: ours.InvalidACLError,
     theirs.NoChildrenForEphemeralsError: ours.NoChildrenForEphemeralsError,
     theirs.NotReadOnlyCallError: ours.ReadOnlyError,
+    theirs.QuotaExceededError: ours.QuotaExceededError,
 }
-_QUOTA_EXCEEDED = -125  # ZooKeeper 3.7; kazoo has no class for it
+_THROTTLED = -127
+"""Not carried out, try again. Source: KeeperException.Code.THROTTLEDOP, ZooKeeper 3.7."""
 
 
 class Trigger(DirectWatch):
@@ -91,6 +94,8 @@ class Port:
         self._post = post
         self._client_id: tuple[int, bytes] | None = None
         self._stopping = False
+        self._link: tuple[int, Link | None] = (0, None)
+        """The link on which a session was accepted last, and its number."""
         self.client, self.handler = self._build()
 
     # -- the client's life
@@ -140,7 +145,14 @@ class Port:
         """
         client, handler = self.client, self.handler
         self.client, self.handler = self._build()
-        _end(client, handler, self._name, linked=False)
+        ending = threading.Thread(
+            target=_end,
+            args=(client, handler, self._name),
+            kwargs={"linked": False},
+            name=f"{self._name}-kazoo-replaced",
+            daemon=True,
+        )
+        ending.start()  # a callback of the user's may hold it up
         self.start()
 
     def stop(self) -> None:
@@ -165,11 +177,12 @@ class Port:
     def linked(self, client: Any, handler: KazooHandler) -> None:
         """Pass on that a server accepted the session."""
         link = handler.link
-        if link is None or link.timeout is None or link.session_id is None:
+        if link is None or link.timeout is None or link.session_id is None or client is not self.client:
             return
-        if client is self.client:
-            self._client_id = client.client_id or self._client_id
+        self._client_id = client.client_id or self._client_id
+        self._link = (self._link[0] + 1, link)
         up = LinkUp(
+            number=self._link[0],
             session_id=link.session_id,
             timeout=link.timeout,
             server=link.server,
@@ -180,13 +193,13 @@ class Port:
 
     # -- requests
 
-    def send(self, request_id: int, request: Request[Any]) -> bool:
-        """Send a request on the present link; False: there is none, it was not sent.
+    def send(self, request_id: int, request: Request[Any], number: int) -> bool:
+        """Send a request on the link of that number; False: it is gone, nothing was sent.
 
         Ordering: requests reach the server in the order of the calls.
         """
-        client, link = self.client, self.handler.link
-        if link is None:
+        client, (present, link) = self.client, self._link
+        if link is None or present != number:
             return False
         # Under the gate the link cannot be found dead: kazoo would otherwise queue the
         # request after it has failed its queue, and send it under the next link.
@@ -211,6 +224,8 @@ class Port:
             value = _value(request, answer.get(block=False))
         except ours.CoordinatorError as failed:
             error = failed
+        except theirs.NoWatcherError:
+            pass  # it has fired already: nothing is left to be freed
         except Exception as failed:  # noqa: BLE001 -- all of kazoo's errors end here
             error = _translated(failed, request)
         self._post(Replied(request_id, value, error, client.last_zxid or 0, link.contact))
@@ -236,8 +251,10 @@ class Port:
                 return client.sync_async(path)
             case Multi(operations=operations):
                 return _transaction(client, operations).commit_async()
-            case Unwatch(token=token):
-                return wire.unwatch(client, path, self._trigger(token)) if wire.seam_fits() else None
+            case Unwatch(token=token, children=children):
+                if not wire.seam_fits():
+                    return None  # it stays until it fires, and then finds nobody
+                return wire.unwatch(client, path, self._trigger(token), children=children)
             case _:
                 raise TypeError(f"{type(request).__name__} is no request of its own")
 
@@ -400,13 +417,12 @@ def _translated(error: Exception, request: Request[Any]) -> ours.CoordinatorErro
             translated = ours.ConnectionLossError(f"{told}: the link was lost", ambiguous=request.writes)
         case theirs.ZookeeperError() if type(error) in _ERRORS:
             translated = _ERRORS[type(error)](path=request.path)
-        case theirs.ZookeeperError() if getattr(error, "code", None) == _QUOTA_EXCEEDED:
-            translated = ours.QuotaExceededError(path=request.path)
         case theirs.ZookeeperError():
             code = getattr(error, "code", None)
             translated = ours.ServerError(
                 f"{told}: {type(error).__name__} (code {code})", path=request.path, code=code
             )
+            translated.retryable = code == _THROTTLED
         case _:
             translated = ours.CoordinatorError(f"{told}: {type(error).__name__}: {error}")
     translated.__cause__ = error

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any, ClassVar
 
 from kazoo.client import KazooClient
-from kazoo.protocol.serialization import int_struct, write_string
+from kazoo.protocol.serialization import Exists, int_struct, write_string
 
 CHILDREN, DATA, ANY = 1, 2, 3
 """Kinds of watches. Source: org.apache.zookeeper.Watcher.WatcherType."""
@@ -55,7 +55,7 @@ def seam_fits() -> bool:
         return False
 
 
-def unwatch(client: Any, path: str, watch: object) -> Any | None:
+def unwatch(client: Any, path: str, watch: object, *, children: bool) -> Any:
     """Free a watch here, and on the server if nobody else in this client has one there.
 
     RemoveWatches would also take the watches that the user set through ``zk.kazoo``.
@@ -64,32 +64,29 @@ def unwatch(client: Any, path: str, watch: object) -> Any | None:
         client: the KazooClient.
         path: absolute within the chroot.
         watch: equal to the callable that was given with the reads.
+        children: it may watch the children, too.
 
     Returns:
-        The asynchronous result of the request, or None if none was needed.
+        The asynchronous result of a request: the registries are seen to when that is
+        answered, in kazoo's connection thread, which alone adds to them. Before that the
+        entry may still be missing: kazoo adds it after it has handed on the answer.
     """
     full = client.chroot + path if path != "/" else client.chroot or "/"
-    kinds = []
-    for kind, registry in ((DATA, client._data_watchers), (CHILDREN, client._child_watchers)):
-        watchers = registry.get(full)
-        if watchers is not None and watch in watchers:
-            if len(watchers) == 1:
-                kinds.append(kind)
-            else:
-                watchers.discard(watch)
-    if not kinds:
-        return None
+    registries = {DATA: client._data_watchers}
+    if children:
+        registries[CHILDREN] = client._child_watchers
+    alone = [kind for kind, registry in registries.items() if not set(registry.get(full, ())) - {watch}]
     result = client.handler.async_result()
 
     def freed(_: object) -> None:
-        # In the connection thread, which alone adds and removes entries.
-        for kind, registry in ((DATA, client._data_watchers), (CHILDREN, client._child_watchers)):
+        for registry in registries.values():
             watchers = registry.get(full)
-            if kind in kinds and watchers is not None:
+            if watchers is not None:
                 watchers.discard(watch)
                 if not watchers:
                     del registry[full]
 
     result.rawlink(freed)
-    client._call(RemoveWatches(full, ANY if len(kinds) == 2 else kinds[0]), result)
+    request = RemoveWatches(full, ANY if len(alone) == 2 else alone[0]) if alone else Exists(full, None)
+    client._call(request, result)
     return result

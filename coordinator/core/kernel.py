@@ -108,6 +108,7 @@ class Kernel:
         self._alarm_numbers = count()
         self._rebuilds = 0
         self._rebuilt_at = 0.0
+        self._rebuild_due = False
         self._slots = Slots(self, self._runner)
 
     # -- from outside
@@ -378,6 +379,9 @@ class Kernel:
 
     def _rebuild(self) -> None:
         """Have a new client built: at once, but not in a loop if each of them ends."""
+        if self._rebuild_due:
+            return
+        self._rebuild_due = True
         now = self._moment.now
         if now - self._rebuilt_at > REBUILD_FORGET:
             self._rebuilds = 0
@@ -389,6 +393,7 @@ class Kernel:
         self.alarm(now + delay, self._rebuild_now)
 
     def _rebuild_now(self) -> None:
+        self._rebuild_due = False
         # Meanwhile the client may have found a link after all, or been stopped.
         stopping = self._closing is not None and self._closing.stopping
         if self.session.link is None and self.session.phase is not Phase.CLOSED and not stopping:

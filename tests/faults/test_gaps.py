@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -170,6 +171,41 @@ def test_watches_are_freed(zk: Coordinator, zookeeper: ZooKeeperServer, observer
     assert watched()
     observer.set(path, b"y")
     eventually(lambda: seen, "the user's own watch still fires")
+
+
+def test_closing_a_view_does_not_deafen_another(zk: Coordinator, observer: KazooClient) -> None:
+    """One is closed while the other is about to arm its watch on the same path."""
+    for _ in range(20):
+        path = new_place()
+        observer.create(path, b"0")
+        first = zk.watch(path)
+        second = zk.watch(path, wait=False)
+        first.close()
+        eventually(lambda view=second: view.exists)
+        observer.set(path, b"1")
+        eventually(lambda view=second: view.value == b"1", "the other view hears of it")
+        second.close()
+
+
+def test_closing_a_view_of_a_busy_znode(zk: Coordinator, observer: KazooClient) -> None:
+    """A watch that fires while it is being freed is no error."""
+    path = new_place()
+    observer.create(path)
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            observer.set(path, b"x")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(100):
+            zk.watch(path).close()
+    finally:
+        stop.set()
+        writer.join()
+    assert path not in zk.kazoo._data_watchers
 
 
 def test_views_leave_no_closures_behind(zk: Coordinator, observer: KazooClient) -> None:

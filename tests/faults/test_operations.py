@@ -23,7 +23,8 @@ from coordinator import (
 )
 from coordinator.core import operations
 from coordinator.core.messages import Submit
-from coordinator.core.requests import Create
+from coordinator.core.requests import Create, Get
+from coordinator.core.session import LinkDown
 from coordinator.engine import clock
 from coordinator.testing import FaultProxy
 from tests.support import Record, eventually, in_thread, new_place
@@ -150,6 +151,34 @@ def test_nothing_is_sent_on_a_dying_link(zk: Coordinator, proxy: FaultProxy) -> 
     assert link.frames_out == sent
     proxy.cut()
     assert reading() == "/"
+
+
+def test_what_was_not_sent_is_not_ambiguous(
+    zk: Coordinator, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss is in the inbox already when a write finds no link: it is held, and done on the next."""
+    port, inbox = zk._engine._port, zk._engine._inbox
+    send = port.send
+
+    def refuse(*_: object) -> bool:
+        monkeypatch.setattr(port, "send", send)
+        inbox.put(LinkDown(0.0))
+        return False
+
+    path = new_place()
+    zk.create(path)
+    monkeypatch.setattr(port, "send", refuse)
+    writing = in_thread(lambda: zk.set(path, b"x"))
+    eventually(lambda: zk.session.phase == "suspended")
+    proxy.cut()
+    assert writing().version == 1
+
+
+def test_a_request_goes_out_on_its_own_link_only(zk: Coordinator) -> None:
+    """One that was meant for the link before is not sent on this one."""
+    number = zk._engine._port._link[0]
+    assert not zk._engine._port.send(10**9, Get("/"), number - 1)
+    assert zk._engine._port.send(10**9, Get("/"), number)
 
 
 def test_read_is_asked_again_on_the_next_link(

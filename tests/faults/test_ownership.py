@@ -163,6 +163,8 @@ def test_one_ephemeral_for_each_path(zookeeper: ZooKeeperServer) -> None:
         first = zk.ephemeral(path)
         with pytest.raises(DuplicateEphemeralError, match=path):
             zk.ephemeral(path)
+        with pytest.raises(DuplicateEphemeralError, match=path):
+            zk.ephemeral(path, wait=False)
         first.close()
         zk.ephemeral(path)
 

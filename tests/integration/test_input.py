@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from coordinator import (
     ClosedError,
@@ -83,6 +83,32 @@ def _largest(zk: Coordinator, path: str) -> int:
         except DataTooLargeError:
             high = size - 1
     return low
+
+
+def test_a_transaction_that_was_too_large_can_still_be_given_up(zk: Coordinator) -> None:
+    """It was not sent: what it says next is not that it was committed."""
+    transaction = zk.transaction().set("/", b"x" * (1 << 20))
+    for _ in range(2):
+        with pytest.raises(DataTooLargeError):
+            transaction.commit()
+
+
+class Quitting(BaseModel):
+    x: int
+
+    @field_validator("x")
+    @classmethod
+    def _quit(cls, _value: int) -> int:
+        raise SystemExit
+
+
+def test_a_model_that_raises_anything(zk: Coordinator) -> None:
+    """It makes its own view unreadable, and stops nobody else."""
+    path = new_place()
+    zk.create(path, b'{"x": 1}')
+    view = zk.watch(path, model=Quitting)
+    assert isinstance(view.error, PayloadError)
+    assert zk.get(path).value == b'{"x": 1}'
 
 
 class Point(BaseModel):
@@ -205,6 +231,7 @@ def test_arguments(zk: Coordinator) -> None:
         lambda: zk.events("session.expired"),
         lambda: zk.on("no callable"),
         lambda: zk.ephemeral("/x", on_conflict="steal"),
+        lambda: zk.ephemeral("/x", on_conflict="fail", wait=False),
         lambda: zk.create("/x", acl=["world"]),
         lambda: Coordinator(Settings(), session_timeout=1.0),
         lambda: Coordinator("zk1:2181", session_timeout=-1),

@@ -11,7 +11,7 @@ from fake import World
 
 from coordinator.core import operations
 from coordinator.core.kernel import CLOSE_GRACE
-from coordinator.core.messages import ClientEnded, Fired, NotSent, Replied
+from coordinator.core.messages import Abandon, ClientEnded, Fired, NotSent, Replied
 from coordinator.core.mirror import ChildrenMirror, ZnodeMirror
 from coordinator.core.presence import Presence
 from coordinator.core.requests import Children, Create, Delete, Exists, Get, Set, Sync
@@ -1456,3 +1456,101 @@ def test_what_nobody_viewed_is_not_told(linked):
     linked.want(view(linked))
     linked.settle()
     assert list(linked.of(ZnodeEvent)) == []
+
+
+def test_what_is_overdue_is_not_sent_on_a_late_resume(linked):
+    """The engine was late: the deadline had passed when the link was proved."""
+    linked.cut()
+    linked.submit(operations.write(Set("/", b"x")), "set", timeout=1.0)
+    linked.up(settle=False)
+    linked.now += 1.001
+    linked.settle()
+    error = linked.error("set")
+    assert (type(error), error.ambiguous) == (OperationTimeoutError, False)
+    assert linked.requests(Set) == []
+
+
+def test_without_time_nothing_is_begun(linked):
+    """A timeout of 0 is over before it begins."""
+    linked.submit(operations.write(Set("/", b"x")), "set", timeout=0.0)
+    error = linked.error("set")
+    assert (type(error), error.ambiguous, linked.requests(Set)) == (OperationTimeoutError, False, [])
+
+
+def test_who_gives_up_while_held_has_nothing_done(linked):
+    """An interrupted caller is not surprised by his write later."""
+    linked.cut()
+    linked.submit(operations.write(Set("/", b"x")), "set")
+    linked.say(Abandon("set"))
+    linked.up()
+    assert linked.requests(Set) == []
+
+
+def test_a_rebuild_that_is_overtaken_by_a_link_is_left_out(linked):
+    """The old client got in after all while the next one was waited for."""
+    for _ in range(2):
+        linked.cut()
+        linked.say(ClientEnded(linked.now))
+    linked.up()
+    linked.advance(5.0)
+    assert len(linked.rebuilt_at) == 1
+
+
+def test_no_client_is_rebuilt_at_the_end(linked):
+    """close() has stopped the client: nobody would stop another one."""
+    linked.auto_close = False
+    linked.cut()
+    for _ in range(7):  # so that the next is due after close() has lost its patience
+        linked.say(ClientEnded(linked.now))
+        linked.now += 5.0
+        linked.tick()
+    linked.say(ClientEnded(linked.now))
+    rebuilt = len(linked.rebuilt_at)
+    linked.close()
+    linked.now += 10.0
+    linked.tick()
+    assert (linked.stops, len(linked.rebuilt_at)) == (["requested"], rebuilt)
+
+
+def test_a_lost_create_is_ours_also_after_the_data_was_wiped(linked):
+    """The transactions of the new ensemble have lower numbers than those of the old one."""
+    linked.submit(operations.write(Set("/", b"x")), "before")
+    linked.settle()
+    linked.zookeeper.zxid += 1000
+    linked.submit(operations.write(Set("/", b"y")), "high")
+    linked.settle()
+    linked.expire()
+    linked.zookeeper.zxid = 5
+    linked.up()
+    linked.submit(operations.create(Create("/e", ephemeral=True)), "create")
+    linked.cut(applied=1)
+    linked.up()
+    assert linked.error("create") is None
+
+
+def test_a_recovery_on_a_read_only_session_refreshes_the_views(linked):
+    """Ephemerals wait for a session that may write; views do not wait for them."""
+    linked.others(Create("/v", b"one"))
+    mirror = view(linked)
+    linked.want(mirror)
+    linked.want(presence(linked))
+    linked.settle()
+    linked.expire()
+    linked.others(Set("/v", b"two"))
+    linked.up(settle=False)
+    linked.reply()  # the proof; the ephemeral's create flies
+    linked.cut()
+    linked.up(read_only=True)
+    assert mirror.copy.value == b"two"
+    assert linked.kinds("recovery.")[-1] == "recovery.completed"
+
+
+def test_new_data_under_a_foreign_owner_is_refused(linked):
+    """It was not written, and nobody says that it was."""
+    linked.foreign_ephemeral("/e", b"theirs")
+    intent = presence(linked)
+    linked.want(intent)
+    linked.settle()
+    linked.renew(intent, b"new", "set")
+    linked.settle()
+    assert isinstance(linked.error("set"), EphemeralConflictError)

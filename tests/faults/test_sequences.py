@@ -161,6 +161,16 @@ def test_half_open_link_under_traffic(household: Household, proxy: FaultProxy) -
     household.record.until("session.resumed")
 
 
+def test_half_open_link_without_traffic(household: Household, proxy: FaultProxy) -> None:
+    """A link is given up after 2/3 of the timeout without an answer; kazoo would not wait that long."""
+    proxy.blackhole = True
+    (_, suspended) = household.record.until("session.suspended")
+    assert 0.6 * household.zk.session.timeout < suspended.silent_for < household.zk.session.timeout
+    assert household.zk.stats.heartbeats_sent > household.zk.stats.heartbeats_answered
+    proxy.blackhole = False
+    household.record.until("session.resumed")
+
+
 def test_unknown_authentication_scheme(zookeeper: ZooKeeperServer) -> None:
     """A scheme that the server does not know ends it: closed, and never established."""
     zk = Coordinator(zookeeper.hosts, auth="nosuch:planted-secret")

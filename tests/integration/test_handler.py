@@ -100,12 +100,14 @@ def client(hosts: str, timeout: float = TIMEOUT, **options: Any) -> Iterator[Cli
     try:
         yield ours
     finally:
-        if ours.zk.connected:
-            ours.zk.delete(ours.path, recursive=True)
-        else:
-            ours.handler.abort()
-        ours.zk.stop()
-        ours.zk.close()
+        try:
+            if ours.zk.connected:
+                ours.zk.delete(ours.path, recursive=True)
+            else:
+                ours.handler.abort()
+        finally:
+            ours.zk.stop()
+            ours.zk.close()
 
 
 @pytest.fixture
@@ -312,6 +314,7 @@ def test_no_request_outlives_the_link_it_was_sent_on(ours: Client, proxy: FaultP
     try:
         for _ in range(15):
             threading.Event().wait(0.05)
+            ours.states.clear()  # or those of the cut before would be waited for
             proxy.cut()
             ours.until(KazooState.SUSPENDED, KazooState.CONNECTED)
     finally:

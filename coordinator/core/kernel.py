@@ -14,14 +14,13 @@ The rules, all of them (design: docs/design.md):
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 from coordinator.core import session as machine
+from coordinator.core.calls import Alarms, Call, Calls
 from coordinator.core.draft import Draft
 from coordinator.core.messages import (
     Abandon,
@@ -70,17 +69,6 @@ bound, and the time after which a rebuild is the first again."""
 
 
 @dataclass(eq=False, slots=True)
-class Call:
-    """Somebody waits for something until a deadline."""
-
-    waiter: Waiter
-    label: str
-    timeout: float
-    task: Task | None = None
-    over: bool = False
-
-
-@dataclass(eq=False, slots=True)
 class _Closing:
     reason: machine.Reason
     waiters: list[Waiter] = field(default_factory=list)
@@ -101,11 +89,10 @@ class Kernel:
         self._unconfirmed: frozenset[int] = frozenset()
         self._proof: int | None = None
         self._runner = Runner(self._send)
-        self._calls: dict[Waiter, Call] = {}
+        self.alarms = Alarms()
+        self.calls = Calls(self.alarms, self.effect)
         self._starting: list[Call] = []
         self._closing: _Closing | None = None
-        self._alarms: list[tuple[float, int, Callable[[], None]]] = []
-        self._alarm_numbers = count()
         self._rebuilds = 0
         self._rebuilt_at = 0.0
         self._rebuild_due = False
@@ -116,19 +103,17 @@ class Kernel:
     def handle(self, message: Message, moment: Moment) -> list[Effect]:
         """Take a message, and return what is to be done outside, in that order."""
         self._moment = moment
-        self._ring()  # first: what is due is not to be overtaken by what came late
+        self.alarms.ring(moment.now)  # first: what is due is not to be overtaken by what came late
         self._dispatch(message)
-        self._ring()
+        self.alarms.ring(moment.now)
         effects = self._effects[:]
         self._effects.clear()
         return effects
 
     def deadline(self) -> float | None:
         """Return when the next Tick is due, or None."""
-        times = [] if self.session.lapses_at is None else [self.session.lapses_at]
-        if self._alarms:
-            times.append(self._alarms[0][0])
-        return min(times, default=None)
+        times = (self.session.lapses_at, self.alarms.next())
+        return min((when for when in times if when is not None), default=None)
 
     # -- for slots
 
@@ -168,31 +153,10 @@ class Kernel:
             )
             self._effects.append(Emit(event))
 
-    def alarm(self, when: float, ring: Callable[[], None]) -> None:
-        """Have something called at that time."""
-        heapq.heappush(self._alarms, (when, next(self._alarm_numbers), ring))
-
-    def call(
-        self, waiter: Waiter, label: str, timeout: float, deadline: float, late: Callable[[Call], None]
-    ) -> Call:
-        """Remember that somebody waits, and what to do when the deadline passes."""
-        call = Call(waiter, label, timeout)
-        self._calls[waiter] = call
-        self.alarm(deadline, lambda: None if call.over else late(call))
-        return call
-
-    def answer(self, call: Call, value: object = None, error: BaseException | None = None) -> None:
-        """Settle a call, once."""
-        if not call.over:
-            call.over = True
-            self._calls.pop(call.waiter, None)
-            self._effects.append(Settle(call.waiter, value, error))
-            call.task = call.waiter = None  # its alarm stays until the deadline
-
     def too_late(self, call: Call, *, ambiguous: bool = False) -> None:
         """Settle a call whose deadline has passed."""
         message = f"{call.label} not answered in {call.timeout:g} s: {self.describe()}"
-        self.answer(call, error=OperationTimeoutError(message, ambiguous=ambiguous))
+        self.calls.answer(call, error=OperationTimeoutError(message, ambiguous=ambiguous))
 
     def describe(self) -> str:
         """Return in words how the session stands: for messages."""
@@ -252,11 +216,11 @@ class Kernel:
         return True
 
     def _abandoned(self, message: Abandon) -> None:
-        call = self._calls.get(message.waiter)
+        call = self.calls.find(message.waiter)
         if call is not None:
             if call.task is not None:
                 self._runner.cancel(call.task)
-            self.answer(call, error=ClosedError(f"{call.label}: given up"))
+            self.calls.answer(call, error=ClosedError(f"{call.label}: given up"))
 
     def _replied(self, message: Replied) -> None:
         if message.request_id == self._proof or self._runner.awaits(message.request_id):
@@ -272,11 +236,11 @@ class Kernel:
     def _submit(self, message: Submit) -> None:
         if self._refused(message):
             return
-        call = self.call(message.waiter, message.label, message.timeout, message.deadline, self._cancel)
+        call = self.calls.add(message.waiter, message.label, message.timeout, message.deadline, self._cancel)
         call.task = Task(
             message.operation(self.standing),
-            finished=lambda value: self.answer(call, value),
-            failed=lambda error: self.answer(call, error=error),
+            finished=lambda value: self.calls.answer(call, value),
+            failed=lambda error: self.calls.answer(call, error=error),
             waits_for_link=True,
         )
         self._runner.start(call.task)
@@ -288,16 +252,16 @@ class Kernel:
     def _await_session(self, message: AwaitSession) -> None:
         if self._refused(message):
             return
-        call = self.call(message.waiter, "start", message.timeout, message.deadline, self._not_started)
+        call = self.calls.add(message.waiter, "start", message.timeout, message.deadline, self._not_started)
         if self.session.epoch:
-            self.answer(call)
+            self.calls.answer(call)
         else:
             self._starting.append(call)
 
     def _not_started(self, call: Call) -> None:
         cause = self.last_failure.cause if self.last_failure else "timeout"
         message = f"no session in {call.timeout:g} s: {self.describe()}"
-        self.answer(call, error=StartError(message, cause=cause))
+        self.calls.answer(call, error=StartError(message, cause=cause))
 
     # -- the session
 
@@ -360,7 +324,7 @@ class Kernel:
 
     def _established(self) -> None:
         for call in self._starting:
-            self.answer(call)
+            self.calls.answer(call)
         self._starting.clear()
 
     def _connected(self, *, relinked: bool) -> None:
@@ -390,7 +354,7 @@ class Kernel:
         )
         self._rebuilds += 1
         self._rebuilt_at = now
-        self.alarm(now + delay, self._rebuild_now)
+        self.alarms.set(now + delay, self._rebuild_now)
 
     def _rebuild_now(self) -> None:
         self._rebuild_due = False
@@ -411,7 +375,7 @@ class Kernel:
         self._closing = _Closing(message.reason, [message.waiter])
         self._abandon(ClosedError())
         if self.session.session_id and self.session.link is None:
-            self.alarm(self._moment.now + CLOSE_GRACE, self._stop_client)
+            self.alarms.set(self._moment.now + CLOSE_GRACE, self._stop_client)
         else:
             self._stop_client()
 
@@ -430,14 +394,14 @@ class Kernel:
             self._abandon(ClosedError())
         for waiter in self._closing.waiters if self._closing else ():
             self._effects.append(Settle(waiter))
-        self._alarms.clear()
+        self.alarms.clear()
 
     def _abandon(self, error: CoordinatorError) -> None:
         """Answer everybody who still waits."""
-        for call in list(self._calls.values()):
+        for call in self.calls.all():
             sent = call.task is not None and self._runner.cancel(call.task)
             # A copy each, because each is raised in another thread.
-            self.answer(call, error=ClosedError(ambiguous=True) if sent else copy(error))
+            self.calls.answer(call, error=ClosedError(ambiguous=True) if sent else copy(error))
         self._starting.clear()
         self._slots.abandon()
 
@@ -446,7 +410,3 @@ class Kernel:
     def _send(self, request_id: int, request: Request[Any]) -> None:
         link = self.session.link
         self._effects.append(Send(request_id, request, 0 if link is None else link.number))
-
-    def _ring(self) -> None:
-        while self._alarms and self._alarms[0][0] <= self._moment.now:
-            heapq.heappop(self._alarms)[2]()

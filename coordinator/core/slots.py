@@ -6,16 +6,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
-from coordinator.core.draft import draft
+from coordinator.core.calls import Call
 from coordinator.core.intent import Intent, Outcome
 from coordinator.core.messages import Refresh, Renew, Settle, Unwant, Want
 from coordinator.core.presence import Presence
+from coordinator.core.recovery import Recovery
 from coordinator.core.runner import Runner, Task, as_coordinator_error
 from coordinator.errors import ClosedError, CoordinatorError, DuplicateEphemeralError, EphemeralConflictError
-from coordinator.events import SHOWN_PATHS, RecoveryCompleted, RecoveryStarted
 
 if TYPE_CHECKING:
-    from coordinator.core.kernel import Call, Kernel
+    from coordinator.core.kernel import Kernel
     from coordinator.core.session import Session
 
 BACKOFF_FIRST = 0.1
@@ -47,21 +47,6 @@ class Slot:
     """Those whose run has begun."""
     withdrawing: list[tuple[Call, CoordinatorError | None]] | None = None
     """Calls to answer when it is withdrawn, and with what; None: it is wanted."""
-
-
-@dataclass(eq=False, slots=True)
-class Recovery:
-    """What is to be brought back under a new session, and what came of it so far."""
-
-    started_at: float
-    ephemerals: dict[int, str]
-    views: dict[int, str]
-    waiting: set[int]
-    """Tokens of the present stage that have had no outcome yet."""
-    views_begun: bool = False
-    conflicts: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
 
 
 class Slots:
@@ -117,7 +102,7 @@ class Slots:
         intent.share(self._common)
         self._sharing[type(intent), intent.path] += 1
         if message.waiter is not None:
-            call = self._kernel.call(
+            call = self._kernel.calls.add(
                 message.waiter,
                 message.label,
                 message.timeout,
@@ -138,7 +123,7 @@ class Slots:
             self._kernel.effect(Settle(message.waiter, error=ClosedError(f"{message.label}: it was closed")))
             return
         slot.intent.data = message.data
-        call = self._kernel.call(
+        call = self._kernel.calls.add(
             message.waiter, message.label, message.timeout, message.deadline, self._kernel.too_late
         )
         slot.waiting.append((call, False))
@@ -152,7 +137,7 @@ class Slots:
             return
         calls: list[tuple[Call, CoordinatorError | None]] = []
         if message.waiter is not None:
-            call = self._kernel.call(
+            call = self._kernel.calls.add(
                 message.waiter, message.label, message.timeout, message.deadline, self._kernel.too_late
             )
             calls.append((call, None))
@@ -172,8 +157,7 @@ class Slots:
         # What is being withdrawn from the same path would delete what we create.
         if slot.intent.writes and (self._kernel.session.read_only or slot.intent.path in self._leaving):
             return False
-        recovery = self._recovery
-        return recovery is None or recovery.views_begun or slot.intent.token not in recovery.views
+        return self._recovery is None or not self._recovery.holds_back(slot.intent.token)
 
     def _run(self, slot: Slot) -> None:
         slot.again = False
@@ -225,17 +209,17 @@ class Slots:
             if outcome.error is not None and first and not call.over:
                 failed.append((call, outcome.error))
             elif first or outcome.error is not None:
-                self._kernel.answer(call, error=outcome.error)
+                self._kernel.calls.answer(call, error=outcome.error)
             elif outcome.conflict:
                 error = EphemeralConflictError(
                     f"{call.label}: the znode there is not ours; it will be written when it is",
                     path=slot.intent.path,
                 )
-                self._kernel.answer(call, error=error)
+                self._kernel.calls.answer(call, error=error)
             elif outcome.retry:
                 slot.waiting.append((call, first))  # not written yet
             else:
-                self._kernel.answer(call)
+                self._kernel.calls.answer(call)
         slot.served.clear()
         return failed
 
@@ -249,7 +233,7 @@ class Slots:
         delay = bound * (1 + moment.jitter) / 2  # never near 0: it bounds the rate of attempts
         slot.alarm += 1
         number = slot.alarm
-        self._kernel.alarm(moment.now + delay, lambda: self._due(slot, number))
+        self._kernel.alarms.set(moment.now + delay, lambda: self._due(slot, number))
         return delay
 
     def _due(self, slot: Slot, number: int) -> None:
@@ -266,7 +250,7 @@ class Slots:
         if slot.intent.writes:
             self._leaving[slot.intent.path] += 1
         for call, _ in slot.served + slot.waiting:
-            self._kernel.answer(call, error=ClosedError(f"{call.label}: it was closed"))
+            self._kernel.calls.answer(call, error=ClosedError(f"{call.label}: it was closed"))
         slot.served.clear()
         slot.waiting.clear()
         self._recovered(slot, Outcome())
@@ -310,7 +294,7 @@ class Slots:
             self._kernel.tell(slot.intent.withdrawn())
         self._kernel.effect(Refresh(slot.intent.token))
         for call, reason in slot.withdrawing or ():
-            self._kernel.answer(call, error=reason or error)
+            self._kernel.calls.answer(call, error=reason or error)
         path = slot.intent.path
         if slot.intent.writes:
             self._leaving -= Counter([path])  # drops what is at 0
@@ -357,34 +341,17 @@ class Slots:
                 self._trigger(slot)
 
     def _recover(self, wanted: list[Slot]) -> None:
-        ephemerals = {slot.intent.token: slot.intent.path for slot in wanted if slot.intent.writes}
-        views = {slot.intent.token: slot.intent.path for slot in wanted if not slot.intent.writes}
-        self._recovery = Recovery(self._kernel.moment.now, ephemerals, views, set(ephemerals))
-        self._kernel.tell(
-            [
-                draft(
-                    RecoveryStarted,
-                    ephemerals=len(ephemerals),
-                    watches=len(views),
-                    ephemeral_paths=tuple(ephemerals.values())[:SHOWN_PATHS],
-                    watch_paths=tuple(views.values())[:SHOWN_PATHS],
-                )
-            ]
+        self._recovery = Recovery(
+            self._kernel.moment.now,
+            ephemerals={slot.intent.token: slot.intent.path for slot in wanted if slot.intent.writes},
+            views={slot.intent.token: slot.intent.path for slot in wanted if not slot.intent.writes},
         )
+        self._kernel.tell([self._recovery.started()])
 
     def _recovered(self, slot: Slot, outcome: Outcome) -> None:
-        """Note the first outcome of an intent under the new session."""
         recovery = self._recovery
-        if recovery is None or slot.intent.token not in recovery.waiting:
-            return
-        recovery.waiting.discard(slot.intent.token)
-        if outcome.conflict:
-            recovery.conflicts.append(slot.intent.path)
-        elif outcome.error is not None:
-            recovery.failed.append(slot.intent.path)
-        if outcome.changed:
-            recovery.changed.append(slot.intent.path)
-        self._next_stage()
+        if recovery is not None and recovery.note(slot.intent.token, slot.intent.path, outcome):
+            self._next_stage()
 
     def _next_stage(self) -> None:
         recovery = self._recovery
@@ -398,25 +365,9 @@ class Slots:
                 self._trigger(slot)
             if recovery.waiting:
                 return
-        if self._recovery is not recovery:  # completed by the last of the triggers
-            return
-        self._recovery = None
-        self._kernel.tell(
-            [
-                draft(
-                    RecoveryCompleted,
-                    ephemerals=len(recovery.ephemerals),
-                    watches=len(recovery.views),
-                    conflicts=len(recovery.conflicts),
-                    failed=len(recovery.failed),
-                    changed=len(recovery.changed),
-                    took=max(0.0, self._kernel.moment.now - recovery.started_at),
-                    conflict_paths=tuple(recovery.conflicts[:SHOWN_PATHS]),
-                    failed_paths=tuple(recovery.failed[:SHOWN_PATHS]),
-                    changed_paths=tuple(recovery.changed[:SHOWN_PATHS]),
-                )
-            ]
-        )
+        if self._recovery is recovery:  # otherwise completed by the last of the triggers
+            self._recovery = None
+            self._kernel.tell([recovery.completed(self._kernel.moment.now)])
 
     def abandon(self) -> None:
         """Drop every flow and intent: the coordinator is closing, and its session with it."""

@@ -14,13 +14,10 @@ from kazoo import exceptions as theirs
 from kazoo.client import KazooClient
 from kazoo.protocol.states import KazooState, KeeperState
 from kazoo.retry import KazooRetry
-from kazoo.security import ACL as KazooACL
-from kazoo.security import Id
 
 from coordinator import errors as ours
 from coordinator.core.messages import ClientEnded, Fired, Message, Replied
 from coordinator.core.requests import (
-    Check,
     Children,
     Create,
     Delete,
@@ -38,7 +35,7 @@ from coordinator.engine.handler import KazooHandler
 from coordinator.engine.link import Link
 from coordinator.engine.logs import kazoo_logger, logger
 from coordinator.engine.results import DirectWatch
-from coordinator.models import ACL, Stat
+from coordinator.engine.translation import acls_of, transaction_of, translated, value_of
 from coordinator.settings import Settings
 
 STOP_GRACE = 1.0
@@ -46,20 +43,6 @@ STOP_GRACE = 1.0
 STOP_LINKED, STOP_UNLINKED = 1.6, 0.9
 """Seconds after which kazoo's threads are left to themselves, with a link and without
 one, which may have been waited for before; close() promises 2."""
-
-_ERRORS: dict[type[Exception], type[ours.ZnodeError]] = {
-    theirs.NoNodeError: ours.NoNodeError,
-    theirs.NodeExistsError: ours.NodeExistsError,
-    theirs.BadVersionError: ours.BadVersionError,
-    theirs.NotEmptyError: ours.NotEmptyError,
-    theirs.NoAuthError: ours.NoAuthError,
-    theirs.InvalidACLError: ours.InvalidACLError,
-    theirs.NoChildrenForEphemeralsError: ours.NoChildrenForEphemeralsError,
-    theirs.NotReadOnlyCallError: ours.ReadOnlyError,
-    theirs.QuotaExceededError: ours.QuotaExceededError,
-}
-_THROTTLED = -127
-"""Not carried out, try again. Source: KeeperException.Code.THROTTLEDOP, ZooKeeper 3.7."""
 
 
 class Trigger(DirectWatch):
@@ -210,7 +193,7 @@ class Port:
                 with self.handler.direct():
                     result = self._ask(client, request)
             except Exception as error:  # noqa: BLE001 -- kazoo checks its arguments with whatever comes
-                self._post(Replied(request_id, None, _translated(error, request), 0, 0.0))
+                self._post(Replied(request_id, None, translated(error, request), 0, 0.0))
                 return True
         if result is None:
             self._post(Replied(request_id, None, None, 0, link.contact))
@@ -221,13 +204,13 @@ class Port:
     def _replied(self, client: Any, link: Any, request_id: int, request: Request[Any], answer: Any) -> None:
         value, error = None, None
         try:
-            value = _value(request, answer.get(block=False))
+            value = value_of(request, answer.get(block=False))
         except ours.CoordinatorError as failed:
             error = failed
         except theirs.NoWatcherError:
             pass  # it has fired already: nothing is left to be freed
         except Exception as failed:  # noqa: BLE001 -- all of kazoo's errors end here
-            error = _translated(failed, request)
+            error = translated(failed, request)
         self._post(Replied(request_id, value, error, client.last_zxid or 0, link.contact))
 
     def _ask(self, client: Any, request: Request[Any]) -> Any:
@@ -241,7 +224,7 @@ class Port:
                 return client.get_children_async(path, watch=self._trigger(token), include_data=True)
             case Create(data=data, ephemeral=ephemeral, sequential=sequential, acl=acl):
                 return client.create_async(
-                    path, data, acl=_acls(acl), ephemeral=ephemeral, sequence=sequential, include_data=True
+                    path, data, acl=acls_of(acl), ephemeral=ephemeral, sequence=sequential, include_data=True
                 )
             case Set(data=data, version=version):
                 return client.set_async(path, data, version)
@@ -250,7 +233,7 @@ class Port:
             case Sync():
                 return client.sync_async(path)
             case Multi(operations=operations):
-                return _transaction(client, operations).commit_async()
+                return transaction_of(client, operations).commit_async()
             case Unwatch(token=token, children=children):
                 if not wire.seam_fits():
                     return None  # it stays until it fires, and then finds nobody
@@ -341,110 +324,3 @@ def _end(client: Any, handler: KazooHandler, name: str, *, linked: bool) -> None
             thread.name,
             limit,
         )
-
-
-# -- translation
-
-
-def _stat(stat: Any) -> Stat:
-    return Stat(
-        czxid=stat.czxid,
-        mzxid=stat.mzxid,
-        pzxid=stat.pzxid,
-        version=stat.version,
-        cversion=stat.cversion,
-        aversion=stat.aversion,
-        ctime=stat.ctime,
-        mtime=stat.mtime,
-        ephemeral_owner=stat.ephemeralOwner,
-        data_length=stat.dataLength,
-        num_children=stat.numChildren,
-    )
-
-
-def _value(request: Request[Any], answer: Any) -> object:
-    match request:
-        case Get():
-            data, stat = answer
-            return data or b"", _stat(stat)
-        case Exists():
-            return None if answer is None else _stat(answer)
-        case Children():
-            names, stat = answer
-            return tuple(names), _stat(stat)
-        case Create():
-            path, stat = answer
-            return path, _stat(stat)
-        case Set():
-            return _stat(answer)
-        case Multi(operations=operations):
-            return _results(request, operations, answer)
-        case _:
-            return None
-
-
-def _results(request: Multi, operations: tuple[Request[Any], ...], answers: list[Any]) -> tuple[object, ...]:
-    for index, answer in enumerate(answers):
-        # The others carry RolledBack before the guilty one and RuntimeInconsistency after it.
-        if isinstance(answer, Exception) and not isinstance(
-            answer, theirs.RolledBackError | theirs.RuntimeInconsistency
-        ):
-            operation = operations[index]
-            told = f"{type(operation).__name__.lower()} {operation.path}"
-            error = _translated(answer, operation)
-            raise ours.TransactionFailedError(
-                f"transaction not applied: operation {index} ({told}): {error}",
-                index=index,
-                operation=told,
-                error=error,
-            ) from answer
-    if any(isinstance(answer, Exception) for answer in answers):
-        raise ours.ServerError("transaction not applied", path=request.path)
-    return tuple(
-        answer if isinstance(answer, str) else _stat(answer) if isinstance(operation, Set) else None
-        for operation, answer in zip(operations, answers, strict=True)
-    )
-
-
-def _translated(error: Exception, request: Request[Any]) -> ours.CoordinatorError:
-    told = f"{type(request).__name__.lower()} {request.path}"
-    translated: ours.CoordinatorError
-    match error:
-        case theirs.AuthFailedError():
-            translated = ours.AuthFailedError("the server refused the credentials")
-        case theirs.ConnectionLoss() | theirs.SessionExpiredError():
-            # ConnectionClosedError is one of the latter: the client was being stopped.
-            translated = ours.ConnectionLossError(f"{told}: the link was lost", ambiguous=request.writes)
-        case theirs.ZookeeperError() if type(error) in _ERRORS:
-            translated = _ERRORS[type(error)](path=request.path)
-        case theirs.ZookeeperError():
-            code = getattr(error, "code", None)
-            translated = ours.ServerError(
-                f"{told}: {type(error).__name__} (code {code})", path=request.path, code=code
-            )
-            translated.retryable = code == _THROTTLED
-        case _:
-            translated = ours.CoordinatorError(f"{told}: {type(error).__name__}: {error}")
-    translated.__cause__ = error
-    return translated
-
-
-def _acls(acl: tuple[ACL, ...]) -> list[Any]:
-    return [KazooACL(one.mask, Id(one.scheme, one.id)) for one in acl]
-
-
-def _transaction(client: Any, operations: tuple[Request[Any], ...]) -> Any:
-    transaction = client.transaction()
-    for operation in operations:
-        match operation:
-            case Create(path=path, data=data, ephemeral=ephemeral, sequential=sequential, acl=acl):
-                transaction.create(path, data, acl=_acls(acl), ephemeral=ephemeral, sequence=sequential)
-            case Set(path=path, data=data, version=version):
-                transaction.set_data(path, data, version)
-            case Delete(path=path, version=version):
-                transaction.delete(path, version)
-            case Check(path=path, version=version):
-                transaction.check(path, version)
-            case _:
-                raise TypeError(f"{type(operation).__name__} cannot be part of a transaction")
-    return transaction

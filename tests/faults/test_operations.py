@@ -111,12 +111,12 @@ def test_held_operations_are_carried_out_in_order(
     """What is asked while suspended is done on the next link, in the order in which it was asked."""
     path = new_place()
     create = in_thread(lambda: suspended.create(path, b"0"))
-    eventually(lambda: suspended._engine._kernel._calls, "the create is held")
+    eventually(lambda: suspended._engine._kernel.calls, "the create is held")
     sets = []
     for number in range(1, 4):
-        held = len(suspended._engine._kernel._calls)
+        held = len(suspended._engine._kernel.calls)
         sets.append(in_thread(lambda number=number: suspended.set(path, b"%d" % number)))
-        eventually(lambda held=held: len(suspended._engine._kernel._calls) > held, "it is held")
+        eventually(lambda held=held: len(suspended._engine._kernel.calls) > held, "it is held")
     resume(suspended, proxy)
     assert create() == path
     assert [wait().version for wait in sets] == [1, 2, 3]

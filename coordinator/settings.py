@@ -196,4 +196,4 @@ def _server(part: str) -> tuple[str, int]:
             raise ValueError(f'server {part!r} has no valid host name: give it as "host:port"')
     if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
         raise ValueError(f"server {part!r}: the port is a number from 1 to 65535")
-    return host, int(port)
+    return host.lower(), int(port)  # names have no case, and kazoo knows them like this

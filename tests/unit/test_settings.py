@@ -171,6 +171,12 @@ def test_one_credential_may_be_given_alone():
     assert len(Settings(auth=Auth(credential="alice:secret")).auth) == 1
 
 
+def test_the_case_of_a_name_is_no_difference():
+    """kazoo lowers it; a name that it never tried would be told as one that does not resolve."""
+    settings = Settings(hosts="ZK1.Example:2181/App")
+    assert (settings.servers, settings.chroot) == ([("zk1.example", 2181)], "/App")
+
+
 @pytest.mark.parametrize(
     "show", [str, repr, lambda one: one.model_dump_json(), lambda one: str(one.model_dump())]
 )

@@ -166,9 +166,9 @@ class _Kept(Handle):
         Raises:
             OperationTimeoutError: that was not confirmed in time; it is seen to later.
         """
+        seconds, deadline = deadline_of(timeout, self._settings)
         if not self._shut():
             return
-        seconds, deadline = deadline_of(timeout, self._settings)
         try:
             wait_for(
                 self._engine,
@@ -178,13 +178,13 @@ class _Kept(Handle):
         except ClosedError:
             pass  # it ended with the coordinator
         finally:
-            self._engine.forget(self._token)
+            self._forget()
 
     def _abandon(self) -> None:
         """Withdraw it without waiting: its first outcome was an error."""
         if self._shut():
             self._engine.post(Unwant(self._token, self._label, 0.0, 0.0, None))
-            self._engine.forget(self._token)
+            self._forget()
 
     def _wait_until(self, holds: Callable[[], T | None], timeout: float | None, what: str) -> T:
         seconds = deadline_of(timeout, self._settings)[0]
@@ -273,7 +273,7 @@ class ZnodeView(_Kept, ZnodeViewHandle[T_co], Generic[T_co]):
         A slow reader skips what was overtaken: it always sees the latest. Ends when the
         view or the coordinator is closed.
         """
-        yield from _changes(self, lambda: _NOTHING if self.error else self.znode)
+        yield from _changes(self, lambda: self.znode if self._read and not self.error else _NOTHING)
 
 
 class ChildrenView(_Kept, ChildrenViewHandle):
@@ -289,7 +289,7 @@ class ChildrenView(_Kept, ChildrenViewHandle):
         A slow reader skips what was overtaken: it always sees the latest. Ends when the
         view or the coordinator is closed.
         """
-        yield from _changes(self, lambda: self.children)
+        yield from _changes(self, lambda: self.children if self._read else _NOTHING)
 
     def wait(self, minimum: int, timeout: float | None = None) -> tuple[str, ...]:
         """Return the names once there are at least that many.

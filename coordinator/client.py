@@ -278,10 +278,11 @@ class Coordinator:
         data, acls = encode(value, model), checked_acl(acl)
         sized(Create(path, data, ephemeral=True, acl=acls), self.settings.chroot)
         self._check_open()
+        limit = self._deadline(timeout)
         if not self._engine.claim(path):
             raise DuplicateEphemeralError(f"this coordinator keeps an ephemeral at {path} already")
         handle = Ephemeral(self._engine, self.settings, path, data, acls, on_conflict, model)
-        return self._want(handle, f"ephemeral {path}", wait=wait, timeout=timeout)
+        return self._want(handle, f"ephemeral {path}", limit, wait=wait)
 
     @overload
     def watch(self, path: str, *, wait: bool = True, timeout: float | None = None) -> ZnodeView[bytes]: ...
@@ -311,20 +312,22 @@ class Coordinator:
         check_path(path)
         check_model(model)
         self._check_open()
+        limit = self._deadline(timeout)
         view: ZnodeView[Any] = ZnodeView(
             self._engine, self.settings, path, lambda at, data: decode(at, data, model)
         )
-        return self._want(view, f"watch {path}", wait=wait, timeout=timeout)
+        return self._want(view, f"watch {path}", limit, wait=wait)
 
     def watch_children(self, path: str, *, wait: bool = True, timeout: float | None = None) -> ChildrenView:
         """Return a view of the names of a znode's children, as ``watch`` does of its data."""
         check_path(path)
         self._check_open()
+        limit = self._deadline(timeout)
         view = ChildrenView(self._engine, self.settings, path)
-        return self._want(view, f"watch_children {path}", wait=wait, timeout=timeout)
+        return self._want(view, f"watch_children {path}", limit, wait=wait)
 
-    def _want(self, handle: H, label: str, *, wait: bool, timeout: float | None) -> H:
-        seconds, deadline = self._deadline(timeout)
+    def _want(self, handle: H, label: str, limit: tuple[float, float], *, wait: bool) -> H:
+        seconds, deadline = limit
         if not wait:
             self._engine.post(Want(handle._intent, label, deadline, seconds, None))
             return handle

@@ -46,6 +46,10 @@ class Handle:
             self._changed.notify_all()
         return first
 
+    def _forget(self) -> None:
+        """Let go of what the engine keeps of it; after its withdrawal has been asked for."""
+        self._engine.forget(self._token)
+
     @property
     def closed(self) -> bool:
         """Whether it was closed."""
@@ -61,11 +65,9 @@ class EphemeralHandle(Handle):
         super().__init__(engine)
         self._intent = Presence(self._token, path, data, acl=acl, on_conflict=on_conflict)
 
-    def _shut(self) -> bool:
-        first = super()._shut()
-        if first:
-            self._engine.release(self.path)
-        return first
+    def _forget(self) -> None:
+        super()._forget()
+        self._engine.release(self.path)
 
     @property
     def path(self) -> str:
@@ -97,6 +99,10 @@ class ZnodeViewHandle(Handle, Generic[T_co]):
     def path(self) -> str:
         """Which znode it is."""
         return self._intent.path
+
+    @property
+    def _read(self) -> bool:
+        return self._intent.copy is not None
 
     @property
     def value(self) -> T_co | None:
@@ -147,6 +153,10 @@ class ChildrenViewHandle(Handle):
     def path(self) -> str:
         """Whose children they are."""
         return self._intent.path
+
+    @property
+    def _read(self) -> bool:
+        return self._intent.copy is not None
 
     @property
     def children(self) -> tuple[str, ...]:

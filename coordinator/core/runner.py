@@ -29,7 +29,15 @@ class Task:
     request: Request[Any] | None = None
     request_id: int | None = None
     """While it is flying."""
+    lost: bool = False
+    """A write of it was sent, its answer was lost, and nothing has told yet what became of it."""
     over: bool = False
+
+    @property
+    def unresolved(self) -> bool:
+        """Whether something may have been written that nobody knows of."""
+        flies = self.request_id is not None and self.request is not None and self.request.writes
+        return self.lost or flies
 
 
 class Runner:
@@ -77,6 +85,8 @@ class Runner:
             return
         task.request_id = None
         error = reply.error
+        if task.request is not None and task.request.writes:
+            task.lost = isinstance(error, ConnectionLossError)
         if isinstance(error, ConnectionLossError):
             self.shut()  # kazoo tells of the lost link only after it has failed its futures
             if not task.waits_for_link:
@@ -104,7 +114,7 @@ class Runner:
         """End the flow; return whether a write of it is on its way (ambiguous)."""
         task.over = True
         self._held.pop(task, None)  # a long outage would gather what has timed out
-        ambiguous = task.request_id is not None and task.request is not None and task.request.writes
+        ambiguous = task.unresolved
         if task.request_id is not None:
             self._flying.pop(task.request_id, None)
         task.flow.close()

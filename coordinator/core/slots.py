@@ -32,6 +32,8 @@ class Slot:
 
     intent: Intent
     task: Task | None = None
+    unresolved: bool = False
+    """A write of a run that was dropped may have been carried out."""
     again: bool = False
     """A trigger came while it ran, or while it could not run."""
     gap: bool = False
@@ -93,7 +95,7 @@ class Slots:
         taken = isinstance(intent, Presence) and any(
             isinstance(slot.intent, Presence) and slot.withdrawing is None for slot in others
         )
-        if taken:
+        if taken:  # the faces see to it that this does not happen
             error = DuplicateEphemeralError(f"this coordinator keeps an ephemeral at {intent.path} already")
             self._kernel.effect(Settle(message.waiter, error=error))
             return
@@ -113,9 +115,12 @@ class Slots:
         self._trigger(slot)
 
     def _first_too_late(self, slot: Slot, call: Call) -> None:
-        ambiguous = slot.intent.writes and slot.task is not None and slot.task.request_id is not None
-        self._kernel.too_late(call, ambiguous=ambiguous)
+        self._too_late(slot, call)
         self._withdraw(slot, [])
+
+    def _too_late(self, slot: Slot, call: Call) -> None:
+        ambiguous = slot.unresolved or (slot.task is not None and slot.task.unresolved)
+        self._kernel.too_late(call, ambiguous=ambiguous)
 
     def _renew(self, message: Renew) -> None:
         slot = self._slots.get(message.token)
@@ -124,7 +129,11 @@ class Slots:
             return
         slot.intent.data = message.data
         call = self._kernel.calls.add(
-            message.waiter, message.label, message.timeout, message.deadline, self._kernel.too_late
+            message.waiter,
+            message.label,
+            message.timeout,
+            message.deadline,
+            lambda call: self._too_late(slot, call),
         )
         slot.waiting.append((call, False))
         self._trigger(slot)
@@ -174,6 +183,7 @@ class Slots:
         self._runner.start(slot.task)
 
     def _dropped(self, slot: Slot) -> None:
+        slot.unresolved |= slot.task is not None and slot.task.lost
         slot.task = None
         slot.again = True
         slot.waiting = slot.served + slot.waiting
@@ -181,7 +191,7 @@ class Slots:
 
     def _finished(self, slot: Slot, outcome: object) -> None:
         slot.task = None
-        slot.gap = False
+        slot.gap = slot.unresolved = False
         if not isinstance(outcome, Outcome):
             raise TypeError(f"{slot.intent} came to {outcome!r}, which is no Outcome")
         self._kernel.tell(outcome.drafts)

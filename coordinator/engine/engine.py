@@ -175,21 +175,25 @@ class Engine:
             return
         if isinstance(message, machine.LinkDown) and message.ping_lost:
             self._tally.add("heartbeats_lost", moment.now)
+        unsent: list[int] = []
         for effect in effects:
             try:
-                self._perform(effect)
+                if not self._perform(effect) and isinstance(effect, Send):
+                    unsent.append(effect.request_id)
             except Exception:  # noqa: BLE001 -- the thread must live on
                 logger.exception("a fault of coordinator itself, in %s", type(effect).__name__)
+        for request_id in unsent:
+            # Before the next message: after a LinkDown in the inbox it would count as sent.
+            self._handle(NotSent(request_id))
 
-    def _perform(self, effect: Effect) -> None:
+    def _perform(self, effect: Effect) -> bool:
+        """Do it; return False for a request that could not be sent."""
         match effect:
             case Emit(event=event):
                 self._tally.event(event, clock.now())
                 self.fanout.publish(event)
             case Send(request_id=request_id, request=request, link=link):
-                if not self._port.send(request_id, request, link):
-                    # At once: after a LinkDown that waits in the inbox it would count as sent.
-                    self._handle(NotSent(request_id))
+                return self._port.send(request_id, request, link)
             case Settle(waiter=waiter, value=value, error=error):
                 _settle(waiter, value, error)
             case Refresh(token=token):
@@ -202,6 +206,7 @@ class Engine:
                 self._end(reason)
             case _:
                 assert_never(effect)
+        return True
 
     def _end(self, reason: str) -> None:
         self._port.stop()

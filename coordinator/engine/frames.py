@@ -63,6 +63,7 @@ class Ledger:
         last_zxid: highest zxid of a reply read off the socket. It may be one read-ahead ahead of what kazoo
             has handed on: a watch is re-armed relative to kazoo's `client.last_zxid`, never to this.
         rtt: round trip of the last answered ping, in seconds.
+        heard: when an answer last came, by `clock.now`; -inf before the first.
         patience: seconds without contact after which `silent_at` is worth computing.
         frames_in: frames of which the header has been read.
         frames_out: frames sent in full.
@@ -75,6 +76,7 @@ class Ledger:
         self.session_id: int | None = None
         self.read_only = False
         self.contact = -inf
+        self.heard = -inf
         self.patience = inf
         self.last_zxid = 0
         self.rtt: float | None = None
@@ -104,7 +106,11 @@ class Ledger:
         return bool(self._pings)
 
     def silent_at(self) -> float:
-        """When, by `clock.now`, the link is to be given up; inf when it owes us nothing."""
+        """When, by `clock.now`, the link is to be given up; inf when it owes us nothing.
+
+        Counted from when an answer was last heard, not from when what it answers was sent:
+        a link that is slow, but answers, is not given up.
+        """
         if not self.established or self.timeout is None:
             return inf
         waiting = [queue[0] for queue in (self._replies, self._pings, self._auths) if queue]
@@ -112,7 +118,8 @@ class Ledger:
             waiting.append(self._begun_out)
         if not waiting:
             return inf
-        return max(self.contact + self.timeout * SUSPECT_AFTER, min(waiting) + self.timeout * PING_GRACE)
+        heard = max(self.contact, self.heard)
+        return max(heard + self.timeout * SUSPECT_AFTER, min(waiting) + self.timeout * PING_GRACE)
 
     # -- what is sent
 
@@ -218,6 +225,7 @@ class Ledger:
         at = queue.popleft()
         if at > self.contact and error != _SESSION_EXPIRED and error != _SESSION_MOVED:
             self.contact = at
+            self.heard = clock.now()
         if error == _AUTH_FAILED:
             self._verdict = self._verdict or "auth"
 

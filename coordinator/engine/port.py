@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from kazoo import exceptions as theirs
 from kazoo.client import KazooClient
 from kazoo.protocol.states import KazooState, KeeperState
 from kazoo.retry import KazooRetry
@@ -207,8 +206,6 @@ class Port:
             value = value_of(request, answer.get(block=False))
         except ours.CoordinatorError as failed:
             error = failed
-        except theirs.NoWatcherError:
-            pass  # it has fired already: nothing is left to be freed
         except Exception as failed:  # noqa: BLE001 -- all of kazoo's errors end here
             error = translated(failed, request)
         self._post(Replied(request_id, value, error, client.last_zxid or 0, link.contact))

@@ -50,6 +50,8 @@ def seam_fits() -> bool:
             list(inspect.signature(KazooClient._call).parameters) == ["self", "request", "async_object"]
             and "self._child_watchers = defaultdict(set)" in source
             and "self._data_watchers = defaultdict(set)" in source
+            and "self._pending = deque()" in source
+            and "self._queue = deque()" in source
         )
     except (AttributeError, OSError, TypeError):
         return False
@@ -58,7 +60,9 @@ def seam_fits() -> bool:
 def unwatch(client: Any, path: str, watch: object, *, children: bool) -> Any:
     """Free a watch here, and on the server if nobody else in this client has one there.
 
-    RemoveWatches would also take the watches that the user set through ``zk.kazoo``.
+    RemoveWatches would also take the watches that the user set through ``zk.kazoo``. Who
+    has one is looked at in kazoo's connection thread, which alone adds them, and behind an
+    answer: kazoo adds a watch after it has handed on the answer that armed it.
 
     Args:
         client: the KazooClient.
@@ -67,26 +71,32 @@ def unwatch(client: Any, path: str, watch: object, *, children: bool) -> Any:
         children: it may watch the children, too.
 
     Returns:
-        The asynchronous result of a request: the registries are seen to when that is
-        answered, in kazoo's connection thread, which alone adds to them. Before that the
-        entry may still be missing: kazoo adds it after it has handed on the answer.
+        The asynchronous result of it all.
     """
     full = client.chroot + path if path != "/" else client.chroot or "/"
     registries = {DATA: client._data_watchers}
     if children:
         registries[CHILDREN] = client._child_watchers
-    alone = [kind for kind, registry in registries.items() if not set(registry.get(full, ())) - {watch}]
-    result = client.handler.async_result()
+    done = client.handler.async_result()
+    looked = client.handler.async_result()
 
-    def freed(_: object) -> None:
+    def look(_: object) -> None:
         for registry in registries.values():
-            watchers = registry.get(full)
-            if watchers is not None:
-                watchers.discard(watch)
-                if not watchers:
-                    del registry[full]
+            if full in registry:
+                registry[full].discard(watch)
+        alone = [kind for kind, registry in registries.items() if not registry.get(full)]
+        for kind in alone:
+            registries[kind].pop(full, None)
+        asked = [entry[0] for entry in (*client._pending, *client._queue)]
+        others = any(getattr(one, "watcher", None) and one.path == full for one in asked)
+        if not alone or others or not client.connected:
+            done.set(None)
+            return
+        with client.handler.direct():
+            removed = client.handler.async_result()
+        removed.rawlink(lambda _: done.set(None))  # none to remove: it has fired already
+        client._call(RemoveWatches(full, ANY if len(alone) == 2 else alone[0]), removed)
 
-    result.rawlink(freed)
-    request = RemoveWatches(full, ANY if len(alone) == 2 else alone[0]) if alone else Exists(full, None)
-    client._call(request, result)
-    return result
+    looked.rawlink(look)
+    client._call(Exists(full, None), looked)
+    return done

@@ -23,7 +23,7 @@ from coordinator import (
     ZnodeUnreadable,
 )
 from coordinator.testing import FaultProxy, ZooKeeperServer, watches
-from tests.support import Record, eventually, new_place
+from tests.support import Record, eventually, in_thread, new_place
 
 
 @pytest.fixture
@@ -171,6 +171,36 @@ def test_watches_are_freed(zk: Coordinator, zookeeper: ZooKeeperServer, observer
     assert watched()
     observer.set(path, b"y")
     eventually(lambda: seen, "the user's own watch still fires")
+
+
+def test_views_closed_at_the_same_time_free_their_watch(
+    zk: Coordinator, zookeeper: ZooKeeperServer, observer: KazooClient
+) -> None:
+    """Neither takes the other, who is leaving too, for somebody who stays."""
+    mine = zk.session.session_id
+    for _ in range(10):
+        path = new_place()
+        views = [zk.watch(path), zk.watch(path), zk.watch_children(path)]
+        closing = [in_thread(view.close) for view in views]
+        for wait in closing:
+            wait()
+        assert mine not in watches(zookeeper).get(path, set())
+
+
+def test_closing_a_view_spares_a_read_of_the_user_that_is_under_way(
+    zk: Coordinator, observer: KazooClient
+) -> None:
+    """kazoo knows of its watch only when the answer is there."""
+    for _ in range(10):
+        path = new_place()
+        observer.create(path)
+        view = zk.watch(path)
+        seen: list[object] = []
+        reading = zk.kazoo.get_async(path, watch=seen.append)
+        view.close()
+        reading.get(timeout=5)
+        observer.set(path, b"x")
+        eventually(lambda seen=seen: seen, "the user's watch fires")
 
 
 def test_closing_a_view_does_not_deafen_another(zk: Coordinator, observer: KazooClient) -> None:

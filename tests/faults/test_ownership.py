@@ -9,6 +9,7 @@ from kazoo.security import Id
 
 from coordinator import (
     ACL,
+    ConfigurationError,
     ConnectionLossError,
     Coordinator,
     DuplicateEphemeralError,
@@ -166,6 +167,20 @@ def test_one_ephemeral_for_each_path(zookeeper: ZooKeeperServer) -> None:
         with pytest.raises(DuplicateEphemeralError, match=path):
             zk.ephemeral(path, wait=False)
         first.close()
+        zk.ephemeral(path)
+
+
+def test_a_refused_timeout_takes_no_path(zookeeper: ZooKeeperServer) -> None:
+    """What is wrong with an argument is said before anything is begun, or ended."""
+    path = new_place()
+    with Coordinator(zookeeper.hosts) as zk:
+        with pytest.raises(ConfigurationError):
+            zk.ephemeral(path, timeout=-1)
+        worker = zk.ephemeral(path)
+        with pytest.raises(ConfigurationError):
+            worker.close(timeout=-1)
+        worker.close()
+        assert zk.exists(path) is None
         zk.ephemeral(path)
 
 

@@ -133,7 +133,7 @@ def _expire_by_silence(household: Household, zookeeper: ZooKeeperServer, proxy: 
     eventually(lambda: session_id not in session_ids(zookeeper), "the server expires the session")
 
 
-def test_half_open_link_under_traffic(household: Household, proxy: FaultProxy) -> None:
+def test_half_open_link_under_traffic(household: Household, proxy: FaultProxy, observer: KazooClient) -> None:
     """A link that swallows everything is noticed within one timeout, however much is sent on it."""
     stop = threading.Event()
 
@@ -158,7 +158,18 @@ def test_half_open_link_under_traffic(household: Household, proxy: FaultProxy) -
     assert isinstance(suspended, SessionSuspended)
     assert noticed < household.zk.session.timeout
     assert suspended.lapses_in > 0
-    household.record.until("session.resumed")
+    assert story(household.record.until("session.resumed")) == ["connection.opened", "session.resumed"]
+    household.assert_back(observer)
+
+
+def test_slow_link_is_kept(household: Household, proxy: FaultProxy, observer: KazooClient) -> None:
+    """A round trip of half the timeout is slow, and no reason to give up a session."""
+    proxy.latency = household.zk.session.timeout * 0.22  # each way
+    for _ in range(3):
+        household.zk.get(f"{household.base}/config")
+    assert story(household.record.quiet(2 * household.zk.session.timeout)) == []
+    proxy.latency = 0
+    household.assert_back(observer)
 
 
 def test_half_open_link_without_traffic(household: Household, proxy: FaultProxy) -> None:
@@ -168,7 +179,7 @@ def test_half_open_link_without_traffic(household: Household, proxy: FaultProxy)
     assert 0.6 * household.zk.session.timeout < suspended.silent_for < household.zk.session.timeout
     assert household.zk.stats.heartbeats_sent > household.zk.stats.heartbeats_answered
     proxy.blackhole = False
-    household.record.until("session.resumed")
+    assert story(household.record.until("session.resumed")) == ["connection.opened", "session.resumed"]
 
 
 def test_unknown_authentication_scheme(zookeeper: ZooKeeperServer) -> None:
@@ -236,10 +247,11 @@ def _kill_thread_when_suspended(household: Household) -> KazooClient:
 def test_server_restarted(household: Household, zookeeper: ZooKeeperServer, observer: KazooClient) -> None:
     """The session outlives its server."""
     before = [worker.czxid for worker in household.workers]
+    session_id = household.zk.session.session_id
     zookeeper.restart()
-    assert story(household.record.until("session.resumed")) == [
-        *LOST, "connection.opened", "session.resumed",
-    ]  # fmt: skip
+    told = household.record.until("session.resumed")
+    assert story(told) == [*LOST, "connection.opened", "session.resumed"]
+    assert {(event.epoch, event.session_id) for event in told} == {(1, session_id)}
     household.assert_back(observer)
     assert [worker.czxid for worker in household.workers] == before
 

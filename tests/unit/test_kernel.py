@@ -1554,3 +1554,40 @@ def test_new_data_under_a_foreign_owner_is_refused(linked):
     linked.renew(intent, b"new", "set")
     linked.settle()
     assert isinstance(linked.error("set"), EphemeralConflictError)
+
+
+def test_a_deadline_while_a_lost_create_is_looked_into_is_ambiguous(linked):
+    """It was applied; that the look is held back does not make it undone."""
+    linked.submit(operations.create(Create("/e", ephemeral=True)), "create", timeout=1.0)
+    linked.cut(applied=1)
+    linked.advance(2.0, alive=False)
+    assert linked.error("create").ambiguous
+
+
+def test_a_deadline_while_held_again_is_not_ambiguous(linked):
+    """The first try was answered by a link that was gone: nothing was sent."""
+    linked.linked = False
+    linked.submit(operations.write(Set("/", b"x")), "set", timeout=1.0)
+    linked.advance(2.0, alive=False)
+    assert not linked.error("set").ambiguous
+
+
+def test_a_first_outcome_that_is_late_may_have_been_written(linked):
+    """The create of an ephemeral was applied, its answer lost."""
+    linked.want(presence(linked), "want", timeout=1.0)
+    linked.cut(applied=1)
+    linked.advance(2.0, alive=False)
+    assert linked.error("want").ambiguous
+
+
+def test_new_data_that_is_late_may_have_been_written(linked):
+    """Its write was applied, its answer lost."""
+    intent = presence(linked)
+    linked.want(intent)
+    linked.settle()
+    linked.renew(intent, b"new", "set", timeout=1.0)
+    while not linked.requests(Set):
+        linked.reply()
+    linked.cut(applied=1)
+    linked.advance(2.0, alive=False)
+    assert linked.error("set").ambiguous

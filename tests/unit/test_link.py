@@ -399,13 +399,14 @@ def test_a_link_that_owes_nothing_is_never_silent(up: Peer) -> None:
     assert up.link.silent_at() == inf
 
 
-def test_silence_counts_from_the_last_contact(up: Peer) -> None:
-    """Two thirds of the timeout after the send time of the last answered frame."""
+def test_silence_counts_from_the_last_answer(up: Peer) -> None:
+    """Two thirds of the timeout after one was heard: a link that is slow, but answers, is kept."""
     up.say(request(1), 100.5)
     assert up.link.silent_at() == pytest.approx(100.0 + 4.0 * 2 / 3)
     up.say(request(2), 101.0)
     up.hear(reply(1), 101.5)
-    assert up.link.silent_at() == pytest.approx(100.5 + 4.0 * 2 / 3)
+    assert up.link.silent_at() == pytest.approx(101.5 + 4.0 * 2 / 3)
+    assert up.link.contact == 100.5  # how long the session lives is counted from when it was sent
 
 
 def test_after_a_stall_the_first_ping_has_a_chance(up: Peer) -> None:

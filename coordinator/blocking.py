@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, cast
 
 from coordinator.core import operations
 from coordinator.core.messages import Abandon, Message, Renew, Unwant
@@ -30,6 +30,7 @@ from coordinator.settings import Settings
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+E_co = TypeVar("E_co", covariant=True)
 
 OVERDUE = 5.0
 """Seconds after a deadline at which a call no longer trusts the engine to answer it."""
@@ -60,18 +61,26 @@ def wait_for(engine: Engine, message: Callable[[Future[Any]], Message], timeout:
 
 def deadline_of(timeout: float | None, settings: Settings) -> tuple[float, float]:
     """Return a timeout in seconds, and when it ends by the engine's clock."""
-    seconds = settings.operation_timeout if timeout is None else timeout
-    given: object = seconds
-    if not isinstance(given, int | float) or not 0 <= given <= MAX_TIMEOUT:
-        raise ConfigurationError(f"timeout is in seconds, from 0 to {MAX_TIMEOUT:g}, got {timeout!r}")
+    seconds = checked_timeout(settings.operation_timeout if timeout is None else timeout)
     return seconds, clock.now() + seconds
+
+
+def checked_timeout(timeout: object) -> float:
+    """Return the seconds if they are some.
+
+    Raises:
+        ConfigurationError: they are no number, negative, or too many.
+    """
+    if not isinstance(timeout, int | float) or not 0 <= timeout <= MAX_TIMEOUT:
+        raise ConfigurationError(f"timeout is in seconds, from 0 to {MAX_TIMEOUT:g}, got {timeout!r}")
+    return timeout
 
 
 MAX_TIMEOUT = 1e6
 """Seconds; eleven days. More is a mistake, and overflows the locks of the system."""
 
 
-class EventStream:
+class EventStream(Generic[E_co]):
     """An iterator over events; ends after ``session.closed``, or when it is closed."""
 
     def __init__(self, engine: Engine, kinds: tuple[type[BaseEvent], ...]) -> None:
@@ -81,23 +90,27 @@ class EventStream:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> E_co:
         event = self._subscription.get(None)
         if event is None:
             raise StopIteration
-        return event
+        return cast("E_co", event)  # what it subscribed to
 
-    def next(self, timeout: float) -> Any:
+    def next(self, timeout: float) -> E_co:
         """Return the next event.
 
         Raises:
-            TimeoutError: there was none in that many seconds.
+            OperationTimeoutError: there was none in that many seconds.
             ClosedError: the stream is at its end.
         """
-        event = self._subscription.get(timeout)
+        seconds = checked_timeout(timeout)
+        try:
+            event = self._subscription.get(seconds)
+        except TimeoutError:
+            raise OperationTimeoutError(f"no event within {seconds:g} s") from None
         if event is None:
             raise ClosedError("the stream of events is at its end")
-        return event
+        return cast("E_co", event)
 
     def close(self) -> None:
         """End the stream; what is queued can still be read."""
@@ -115,7 +128,7 @@ class EventStream:
 class HandlerThread:
     """A thread that calls a handler with each event of a stream."""
 
-    def __init__(self, engine: Engine, handler: Callable[[Any], object], stream: EventStream) -> None:
+    def __init__(self, engine: Engine, handler: Callable[[Any], object], stream: EventStream[Any]) -> None:
         self._handler = handler
         self._stream = stream
         name = f"{engine.name}-on-{getattr(handler, '__name__', 'handler')}"
@@ -195,7 +208,9 @@ class _Kept(Handle):
             return result
         if self._closed or self._over:
             raise ClosedError(f"{self._label} was closed")
-        raise OperationTimeoutError(f"{self._label}: {what} not in {seconds:g} s")
+        raise OperationTimeoutError(
+            f"{what} within {seconds:g} s: {self!r}, session {self._engine.session.phase}"
+        )
 
     @property
     def _over(self) -> bool:
@@ -237,7 +252,7 @@ class Ephemeral(_Kept, EphemeralHandle):
             OperationTimeoutError: it did not in that many seconds.
             ClosedError: it was closed meanwhile.
         """
-        self._wait_until(lambda: self.present or None, timeout, "present")
+        self._wait_until(lambda: self.present or None, timeout, f"{self._label} not present")
 
     def set(self, value: object, *, timeout: float | None = None) -> None:
         """Give it other data; it has that from now on, also after an expiry.
@@ -298,7 +313,9 @@ class ChildrenView(_Kept, ChildrenViewHandle):
             OperationTimeoutError: there were not, in that many seconds.
         """
         return self._wait_until(
-            lambda: self.children if len(self.children) >= minimum else None, timeout, f"{minimum} children"
+            lambda: self.children if len(self.children) >= minimum else None,
+            timeout,
+            f"{self.path} had less than {minimum} children",
         )
 
 
@@ -351,5 +368,5 @@ class Transaction(TransactionHandle):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
+        if kind is None and not self._sent:
             self.commit()

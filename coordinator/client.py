@@ -22,15 +22,15 @@ from coordinator.blocking import (
     wait_for,
 )
 from coordinator.core import operations
-from coordinator.core.layout import check_path
+from coordinator.core.layout import check_path, deletable
 from coordinator.core.messages import AwaitSession, Close, Message, Submit, Want
 from coordinator.core.requests import ANY_VERSION, Children, Create, Delete, Exists, Get, Set
 from coordinator.engine import clock
 from coordinator.engine.engine import Engine
 from coordinator.engine.logs import logger
 from coordinator.errors import ClosedError, ConfigurationError, DuplicateEphemeralError, MissingChrootError
-from coordinator.events import BaseEvent
-from coordinator.handles import checked_acl, sized
+from coordinator.events import BaseEvent, Event
+from coordinator.handles import checked_acl, checked_flags, checked_version, sized
 from coordinator.models import ACL, SessionInfo, Stat, Stats, Znode
 from coordinator.payload import check_model, decode, encode
 from coordinator.settings import Auth, Settings
@@ -41,6 +41,7 @@ CLOSE_WITHIN = 2.0
 """Seconds in which close() returns, whatever the state of the link."""
 
 M = TypeVar("M")
+E = TypeVar("E", bound=BaseEvent)
 T = TypeVar("T")
 H = TypeVar("H", Ephemeral, ZnodeView[Any], ChildrenView)
 
@@ -131,7 +132,7 @@ class Coordinator:
             return self
         try:
             deadline = clock.now() + timeout
-            self._wait(lambda future: AwaitSession(deadline, timeout, future), timeout)
+            self._wait(lambda future: AwaitSession(self.settings.hosts, deadline, timeout, future), timeout)
             self._check_chroot(max(0.1, deadline - clock.now()))
         except BaseException:
             self._close("gave_up")
@@ -204,7 +205,11 @@ class Coordinator:
 
     # -- events
 
-    def events(self, *kinds: type[BaseEvent]) -> EventStream:
+    @overload
+    def events(self) -> EventStream[Event]: ...
+    @overload
+    def events(self, *kinds: type[E]) -> EventStream[E]: ...
+    def events(self, *kinds: type[BaseEvent]) -> EventStream[Any]:
         """Return a stream of events, subscribed from this moment on.
 
         It begins with the event that made the session's present state, and ends after
@@ -222,6 +227,10 @@ class Coordinator:
                 raise ConfigurationError(f"events() takes event classes, got {kind!r}")
         return EventStream(self._engine, kinds)
 
+    @overload
+    def on(self, handler: Callable[[Event], object]) -> HandlerThread: ...
+    @overload
+    def on(self, handler: Callable[[E], object], *kinds: type[E]) -> HandlerThread: ...
     def on(self, handler: Callable[[Any], object], *kinds: type[BaseEvent]) -> HandlerThread:
         """Call ``handler(event)`` for each event, on a thread of its own.
 
@@ -270,7 +279,7 @@ class Coordinator:
         *On expiry:* created again under the new session. *On ConnectionLoss:* nothing
         happens to it; the owner tells whether a create whose answer was lost was done.
         """
-        check_path(path)
+        deletable(path)
         if on_conflict not in ("wait", "fail"):
             raise ConfigurationError(f'on_conflict is "wait" or "fail", got {on_conflict!r}')
         if on_conflict == "fail" and not wait:
@@ -392,6 +401,7 @@ class Coordinator:
         *On ConnectionLoss:* an ephemeral that is not sequential is looked at: its owner
         tells whether it is ours. Anything else is ambiguous.
         """
+        checked_flags(ephemeral=ephemeral, sequential=sequential, parents=parents)
         request = Create(check_path(path), encode(value, model), ephemeral, sequential, checked_acl(acl))
         operation = operations.create(sized(request, self.settings.chroot), parents=parents)
         created, _ = self._run(operation, f"create {path}", timeout)
@@ -420,7 +430,9 @@ class Coordinator:
             BadVersionError: it has another version.
             ConnectionLossError: the answer was lost; it may have been done or not.
         """
-        request = sized(Set(check_path(path), encode(value, model), version), self.settings.chroot)
+        request = sized(
+            Set(check_path(path), encode(value, model), checked_version(version)), self.settings.chroot
+        )
         return self._run(operations.write(request), f"set {path}", timeout)
 
     def delete(self, path: str, *, version: int = ANY_VERSION, timeout: float | None = None) -> None:
@@ -430,7 +442,9 @@ class Coordinator:
             NoNodeError, BadVersionError, NotEmptyError: the server refused it.
             ConnectionLossError: the answer was lost; it may have been done or not.
         """
-        self._run(operations.write(Delete(check_path(path), version)), f"delete {path}", timeout)
+        self._run(
+            operations.write(Delete(deletable(path), checked_version(version))), f"delete {path}", timeout
+        )
 
     def transaction(self) -> Transaction:
         """Return a transaction: operations that are carried out together, or not at all.

@@ -10,12 +10,12 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from coordinator.core.layout import REQUEST_LIMIT, check_path
+from coordinator.core.layout import REQUEST_LIMIT, check_path, deletable
 from coordinator.core.mirror import ChildrenMirror, ZnodeMirror
 from coordinator.core.presence import Presence
 from coordinator.core.requests import ANY_VERSION, OPEN, Check, Create, Delete, Multi, Request, Set, size_of
 from coordinator.errors import ConfigurationError, CoordinatorError, DataTooLargeError
-from coordinator.models import ACL, Stat, Znode
+from coordinator.models import ACL, SessionId, Stat, Znode, hex_id
 from coordinator.payload import encode
 
 if TYPE_CHECKING:
@@ -80,12 +80,25 @@ class EphemeralHandle(Handle):
         return self._intent.present
 
     @property
+    def rival(self) -> SessionId | None:
+        """The session that owns the znode in its place; 0 if that is not ephemeral; else None."""
+        return self._intent.rival
+
+    @property
     def czxid(self) -> int:
         """The transaction that created the present znode; 0 while there is none."""
         return self._intent.czxid
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.path} {'present' if self.present else 'absent'}>"
+        rival = self.rival
+        stands = "present" if self.present else "absent"
+        return f"<{type(self).__name__} {self.path} {stands if rival is None else _owned_by(rival)}>"
+
+
+def _owned_by(session_id: SessionId) -> str:
+    return (
+        f"owned by session {hex_id(session_id)}" if session_id else "taken by a znode that is not ephemeral"
+    )
 
 
 class ZnodeViewHandle(Handle, Generic[T_co]):
@@ -200,21 +213,22 @@ class TransactionHandle:
         model: Any = None,
     ) -> Self:
         """Add a creation; its result is the path."""
+        checked_flags(ephemeral=ephemeral, sequential=sequential)
         return self._add(
             Create(check_path(path), encode(value, model), ephemeral, sequential, checked_acl(acl))
         )
 
     def set(self, path: str, value: object, *, version: int = ANY_VERSION, model: Any = None) -> Self:
         """Add a write of data; its result is the new Stat."""
-        return self._add(Set(check_path(path), encode(value, model), version))
+        return self._add(Set(check_path(path), encode(value, model), checked_version(version)))
 
     def delete(self, path: str, *, version: int = ANY_VERSION) -> Self:
         """Add a deletion; its result is None."""
-        return self._add(Delete(check_path(path), version))
+        return self._add(Delete(deletable(path), checked_version(version)))
 
     def check(self, path: str, *, version: int = ANY_VERSION) -> Self:
         """Add the condition that the znode exists and has that version; result None."""
-        return self._add(Check(check_path(path), version))
+        return self._add(Check(check_path(path), checked_version(version)))
 
     def _add(self, operation: Create | Set | Delete | Check) -> Self:
         if self._sent:
@@ -252,6 +266,28 @@ def sized(request: R, chroot: str) -> R:
     return request
 
 
+def checked_version(version: object) -> int:
+    """Return the version if it can be one: a 32-bit number, -1 for any.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    if not isinstance(version, int) or isinstance(version, bool) or not ANY_VERSION <= version < 1 << 31:
+        raise ConfigurationError(f"version is a number from 0 to 2147483647, or -1 for any, got {version!r}")
+    return version
+
+
+def checked_flags(**flags: object) -> None:
+    """Refuse what is not True or False.
+
+    Raises:
+        ConfigurationError: it names the flag.
+    """
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise ConfigurationError(f"{name} is True or False, got {flag!r}")
+
+
 def checked_acl(acl: Sequence[ACL] | None) -> tuple[ACL, ...]:
     """Return the list, or that which lets everybody do everything.
 
@@ -260,7 +296,7 @@ def checked_acl(acl: Sequence[ACL] | None) -> tuple[ACL, ...]:
     """
     if acl is None:
         return OPEN
-    entries = tuple(acl)
-    if not all(isinstance(entry, ACL) for entry in entries):
+    given: object = acl
+    if not isinstance(given, list | tuple) or not all(isinstance(entry, ACL) for entry in given):
         raise ConfigurationError("acl takes a list of coordinator.ACL(scheme, id, permissions)")
-    return entries
+    return tuple(acl)

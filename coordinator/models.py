@@ -115,6 +115,10 @@ class ACL:
     permissions: str = "cdrwa"
 
     def __post_init__(self) -> None:
+        for name in ("scheme", "id", "permissions"):
+            text: object = getattr(self, name)
+            if not isinstance(text, str) or not text.isprintable():
+                raise ConfigurationError(f"{name} of an ACL is a printable text")
         if not self.permissions or set(self.permissions) - set(_PERMISSIONS):
             raise ConfigurationError(f"permissions are letters of 'cdrwa', got {self.permissions!r}")
 

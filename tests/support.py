@@ -15,7 +15,7 @@ from kazoo.retry import KazooRetry
 
 from coordinator import ClosedError, ConnectionFailed, Coordinator, CoordinatorError
 from coordinator.events import BaseEvent
-from coordinator.testing import ZooKeeperServer, ephemerals
+from coordinator.testing import FaultProxy, ZooKeeperServer, ephemerals, expire
 
 T = TypeVar("T")
 PATIENCE = 15.0
@@ -104,6 +104,18 @@ def owner(observer: KazooClient, path: str) -> int:
 def owned_by(server: ZooKeeperServer, session_id: int) -> set[str]:
     """The ephemerals of a session, as the server itself counts them."""
     return ephemerals(server).get(session_id, set())
+
+
+def expire_behind(proxy: FaultProxy, zk: Coordinator, server: ZooKeeperServer) -> None:
+    """End the session at the server; the client is not let in again before that is done.
+
+    Otherwise it may be back between the takeover and the close of it, for a moment, and be told
+    as opened again: true, but not the same story each time.
+    """
+    client_id = zk.kazoo.client_id
+    proxy.refuse = True
+    expire(client_id, server.hosts)
+    proxy.refuse = False
 
 
 def in_thread(call: Callable[[], T]) -> Callable[[], T]:

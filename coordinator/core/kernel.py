@@ -208,7 +208,7 @@ class Kernel:
         elif isinstance(message, Submit | Want | Renew) and message.deadline <= self._moment.now:
             if message.waiter is None:
                 return False  # there is no deadline where nobody waits
-            error = OperationTimeoutError(f"{message.label} not begun in {message.timeout:g} s")
+            error = OperationTimeoutError(f"{message.label} not begun: its {message.timeout:g} s were over")
         else:
             return False
         if message.waiter is not None:
@@ -252,7 +252,9 @@ class Kernel:
     def _await_session(self, message: AwaitSession) -> None:
         if self._refused(message):
             return
-        call = self.calls.add(message.waiter, "start", message.timeout, message.deadline, self._not_started)
+        call = self.calls.add(
+            message.waiter, message.hosts, message.timeout, message.deadline, self._not_started
+        )
         if self.session.epoch:
             self.calls.answer(call)
         else:
@@ -260,7 +262,7 @@ class Kernel:
 
     def _not_started(self, call: Call) -> None:
         cause = self.last_failure.cause if self.last_failure else "timeout"
-        message = f"no session in {call.timeout:g} s: {self.describe()}"
+        message = f"no session at {call.label} in {call.timeout:g} s: {self.describe()}"
         self.calls.answer(call, error=StartError(message, cause=cause))
 
     # -- the session

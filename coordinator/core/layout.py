@@ -36,6 +36,18 @@ def check_path(path: object) -> str:
     return path
 
 
+def deletable(path: object) -> str:
+    """Return the path if what is there can be made and deleted by us.
+
+    Raises:
+        InvalidPathError: it is malformed, or the root.
+    """
+    checked = check_path(path)
+    if checked == "/":
+        raise InvalidPathError("the root is always there: it can be neither deleted nor an ephemeral")
+    return checked
+
+
 def _forbidden(code: int) -> bool:
     return code <= 0x1F or 0x7F <= code <= 0x9F or 0xD800 <= code <= 0xF8FF or 0xFFF0 <= code <= 0xFFFF
 

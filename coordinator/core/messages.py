@@ -79,6 +79,8 @@ class Submit:
 class AwaitSession:
     """Settle the waiter when a session is established."""
 
+    hosts: str
+    """Where, for the message."""
     deadline: float
     timeout: float
     waiter: Waiter

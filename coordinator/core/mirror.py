@@ -55,6 +55,13 @@ class ZnodeHistory:
         if not self._known:
             self._known, self._told = True, stat
 
+    def advance_unread(self, path: str, after: Stat, *, after_gap: bool) -> tuple[Draft, ...]:
+        """Return what there is to tell of a znode whose data could not be read: whether it is new."""
+        self.begin(after)
+        if self._told is not None and self._told.czxid == after.czxid:
+            return ()  # what is readable next is compared with what was readable before
+        return self.advance(path, after, after_gap=after_gap)
+
     def advance(self, path: str, after: Stat | None, *, after_gap: bool) -> tuple[Draft, ...]:
         """Return what there is to tell now that the znode was seen like this."""
         self.begin(after)
@@ -100,9 +107,8 @@ class ZnodeMirror(Intent, Generic[T]):
         try:
             value = self._decode(self.path, data)
         except PayloadError as error:
-            # Told as unreadable only; what is readable next is told as compared with what was before.
-            self._history.begin(stat)
-            return self._unreadable(error, stat, after_gap=after_gap, retry=False)
+            drafts = self._history.advance_unread(self.path, stat, after_gap=after_gap)
+            return self._unreadable(error, stat, after_gap=after_gap, retry=False, drafts=drafts)
         self.copy = Copy(stat, value)
         drafts = self._history.advance(self.path, stat, after_gap=after_gap)
         return Outcome(drafts, changed=before is not None)
@@ -118,7 +124,13 @@ class ZnodeMirror(Intent, Generic[T]):
                     return b"", None
 
     def _unreadable(
-        self, error: CoordinatorError, stat: Stat | None, *, after_gap: bool, retry: bool
+        self,
+        error: CoordinatorError,
+        stat: Stat | None,
+        *,
+        after_gap: bool,
+        retry: bool,
+        drafts: tuple[Draft, ...] = (),
     ) -> Outcome:
         before = self.copy
         value = None if before is None else before.value
@@ -126,9 +138,11 @@ class ZnodeMirror(Intent, Generic[T]):
             stat = before.stat
         self.copy = Copy(stat, value, error)
         if before is not None and str(before.error) == str(error) and before.stat == stat:
-            return Outcome(retry=retry, error=error if retry else None)
+            return Outcome(drafts, retry=retry, error=error if retry else None)
         told = draft(ZnodeUnreadable, path=self.path, error=str(error), after_gap=after_gap)
-        return Outcome((told,), retry=retry, error=error if retry else None, changed=before is not None)
+        return Outcome(
+            (*drafts, told), retry=retry, error=error if retry else None, changed=before is not None
+        )
 
     def withdraw(self, standing: Standing) -> Flow[None]:
         yield from ask(Unwatch(self.path, self.token))

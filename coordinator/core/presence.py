@@ -91,6 +91,11 @@ class Presence(Intent):
         self._untold: list[Draft] = []
 
     @property
+    def rival(self) -> int | None:
+        """The session that owns the znode in its place, 0 for nobody; None if there is none."""
+        return None if self.present or self._told is None else self._told[0]
+
+    @property
     def present(self) -> bool:
         """Whether it was there when ZooKeeper was last asked."""
         return self.owner != 0

@@ -36,5 +36,6 @@ class _Discreet(logging.Filter):
 
 
 kazoo_logger.addFilter(_Discreet())
-# Who has not configured logging wants to hear nothing from a library.
-logger.addHandler(logging.NullHandler())
+# Who has not configured logging hears of his own failing handlers, but not of each attempt
+# of kazoo's to connect: the events tell those.
+kazoo_logger.addHandler(logging.NullHandler())

@@ -94,7 +94,7 @@ def _judge(link: Link) -> None:
         return
     link.read_ahead()
     if clock.now() >= link.silent_at():
-        _logger.warning("link to %s cut: no answer for %.2f s", link.server, clock.now() - link.contact)
+        _logger.info("link to %s cut: no answer for %.2f s", link.server, clock.now() - link.contact)
         link.cut("silence")
 
 

@@ -102,6 +102,10 @@ def translated(error: Exception, request: Request[Any]) -> ours.CoordinatorError
         case theirs.ConnectionLoss() | theirs.SessionExpiredError():
             # ConnectionClosedError is one of the latter: the client was being stopped.
             result = ours.ConnectionLossError(f"{told}: the link was lost", ambiguous=request.writes)
+        case theirs.BadVersionError() if isinstance(request, Set | Delete | Check):
+            result = ours.BadVersionError(
+                f"another version than {request.version}: {request.path}", path=request.path
+            )
         case theirs.ZookeeperError() if type(error) in _ERRORS:
             result = _ERRORS[type(error)](path=request.path)
         case theirs.ZookeeperError():

@@ -37,6 +37,12 @@ def provide(hosts: str | None = None, **options: Unpack[ServerOptions]) -> ZooKe
         ZooKeeperUnavailableError: if there is none; names the three ways to get one.
             Within 2 s, unless an image has to be pulled.
     """
+    unknown = sorted(set(options) - set(ServerOptions.__annotations__))
+    if unknown:
+        known = ", ".join(ServerOptions.__annotations__)
+        raise ConfigurationError(f"unknown option {', '.join(unknown)}: a server takes {known}")
+    if hosts is not None and not hosts.strip():
+        raise ConfigurationError("hosts is empty; leave it out to start a server")
     external = hosts or os.environ.get("COORDINATOR_TEST_HOSTS")
     if external:
         return ExternalZooKeeper(external)

@@ -279,7 +279,8 @@ class ZooKeeperServer(abc.ABC):
                 what = "ended at once" if ended else f"does not serve after {timeout} s"
                 log = self._log_tail()
                 raise ZooKeeperUnavailableError(
-                    f"{self.origin} at {self.hosts} {what}" + (f"; the end of its log:\n{log}" if log else "")
+                    f"{self.origin}{'' if self.hosts in self.origin else f' at {self.hosts}'} {what}"
+                    + (f"; the end of its log:\n{log}" if log else "")
                 )
             time.sleep(POLL)
 

@@ -315,6 +315,28 @@ def test_changes_leaves_out_what_cannot_be_read(zk: Coordinator, observer: Kazoo
     assert next(changes).value == 2
 
 
+def test_unreadable_from_the_beginning(zk: Coordinator, observer: KazooClient) -> None:
+    """That it was created, recreated and deleted is told, whatever is in it."""
+    path = new_place()
+    zk.watch(path, model=Config)
+    record = Record(zk, ZnodeEvent)
+    observer.create(path, b"garbage")
+    record.until("znode.unreadable")
+    observer.set(path, b'{"port": 1}')
+    record.until("znode.changed")
+    observer.set(path, b"garbage again")
+    record.until("znode.unreadable")
+    observer.delete(path)
+    record.until("znode.deleted")
+    assert [event.kind.removeprefix("znode.") for event in record.events] == [
+        "created",
+        "unreadable",
+        "changed",
+        "unreadable",
+        "deleted",
+    ]
+
+
 def test_changes_yields_the_latest(zk: Coordinator, observer: KazooClient) -> None:
     """changes() begins with the present, may skip, never misses the last, ends with the view."""
     path = new_place()

@@ -225,6 +225,11 @@ def test_transaction_names_the_guilty_operation(zk: Coordinator, observer: Kazoo
     assert observer.get_children(path) == []
 
     with zk.transaction() as both:
+        both.check(path, version=0).create(f"{path}/b")
+        assert both.commit() == both.results == (None, f"{path}/b")  # here, and not again at the end
+    zk.delete(f"{path}/b")
+
+    with zk.transaction() as both:
         both.check(path, version=0).create(f"{path}/a", b"1").set(path, b"x")
     assert observer.get_children(path) == ["a"]
     assert observer.get(path)[0] == b"x"
@@ -232,7 +237,7 @@ def test_transaction_names_the_guilty_operation(zk: Coordinator, observer: Kazoo
     results = (
         zk.transaction().create(f"{path}/s-", sequential=True).set(path, b"y").delete(f"{path}/a").commit()
     )
-    assert results[0] == f"{path}/s-0000000001"
+    assert results[0] == f"{path}/s-0000000002"
     assert isinstance(results[1], Stat)
     assert results[2] is None
     assert zk.transaction().commit() == ()

@@ -22,8 +22,10 @@ from coordinator import (
     InvalidACLError,
     NoAuthError,
     NodeExistsError,
+    OperationTimeoutError,
     SessionResumed,
 )
+from coordinator.models import hex_id
 from coordinator.testing import FaultProxy, ZooKeeperServer, expire, session_ids
 from tests.faults.conftest import Household
 from tests.support import Record, eventually, in_thread, new_place, owner, story
@@ -65,6 +67,9 @@ def test_foreign_owner_is_not_touched_and_succeeded(
         assert isinstance(conflict, EphemeralConflict)
         assert conflict.owner_session_id == observer.client_id[0]
         assert not mine.present
+        assert mine.rival == observer.client_id[0]
+        with pytest.raises(OperationTimeoutError, match=f"owned by session {hex_id(mine.rival)}"):
+            mine.wait_present(0.05)
         expire(zk.kazoo.client_id, zookeeper.hosts)  # not even a recovery touches it
         eventually(lambda: zk.session.epoch == 2 and zk.session.phase == "connected")
         zk.exists(path)
@@ -73,6 +78,7 @@ def test_foreign_owner_is_not_touched_and_succeeded(
         mine.wait_present()
         record.until("ephemeral.created")
         assert observer.get(path)[0] == b"mine"
+        assert mine.rival is None
         assert owner(observer, path) == zk.session.session_id
         # One conflict for one foreign node, however often it was looked at.
         assert story(record.events).count("ephemeral.conflict") == 1

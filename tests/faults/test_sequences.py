@@ -9,9 +9,9 @@ import pytest
 from kazoo.client import KazooClient
 
 from coordinator import AuthFailedError, Coordinator, CoordinatorError, SessionSuspended
-from coordinator.testing import FaultProxy, ZooKeeperEnsemble, ZooKeeperServer, expire, session_ids
+from coordinator.testing import FaultProxy, ZooKeeperEnsemble, ZooKeeperServer, session_ids
 from tests.faults.conftest import Household, furnish
-from tests.support import Record, eventually, new_place, observing, owner, story
+from tests.support import Record, eventually, expire_behind, new_place, observing, owner, story
 
 THREAD_DIES = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 RECREATED = ["ephemeral.recreated"] * 3
@@ -74,14 +74,14 @@ def test_cut_and_back_in_time(household: Household, proxy: FaultProxy, observer:
 
 
 def test_expiry_while_connected(
-    household: Household, zookeeper: ZooKeeperServer, observer: KazooClient
+    household: Household, zookeeper: ZooKeeperServer, proxy: FaultProxy, observer: KazooClient
 ) -> None:
     """A session that the server ends is told as expired, and all comes back under the next."""
     old = household.zk.session.session_id
-    expire(household.zk.kazoo.client_id, zookeeper.hosts)
+    expire_behind(proxy, household.zk, zookeeper)
     told = household.record.until("recovery.completed")
     assert story(told) == LOST + NEW_SESSION
-    expired = told[2]
+    expired = _first(told)
     assert (expired.confirmed_by, expired.lost_ephemerals, expired.session_id, expired.epoch) == (
         "server", 3, old, 1,
     )  # fmt: skip
@@ -274,12 +274,12 @@ def test_leader_of_three_killed(ensemble: ZooKeeperEnsemble) -> None:
 
 
 def test_five_expiries_in_a_row(
-    household: Household, zookeeper: ZooKeeperServer, observer: KazooClient
+    household: Household, zookeeper: ZooKeeperServer, proxy: FaultProxy, observer: KazooClient
 ) -> None:
     """Each of them is told once, and after each all is back."""
     seen = [household.zk.session.session_id]
     for epoch in range(2, 7):
-        expire(household.zk.kazoo.client_id, zookeeper.hosts)
+        expire_behind(proxy, household.zk, zookeeper)
         told = household.record.until("recovery.completed")
         assert story(told) == LOST + NEW_SESSION
         assert {event.epoch for event in told} == {epoch - 1, epoch}

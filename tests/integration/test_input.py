@@ -8,13 +8,17 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 from coordinator import (
+    ACL,
+    BadVersionError,
     ClosedError,
     ConfigurationError,
     Coordinator,
     DataTooLargeError,
     InvalidPathError,
     MissingChrootError,
+    OperationTimeoutError,
     PayloadError,
+    SessionExpired,
     Settings,
     StartError,
 )
@@ -219,6 +223,7 @@ def test_not_started(zookeeper: ZooKeeperServer) -> None:
 
 def test_arguments(zk: Coordinator) -> None:
     """Wrong arguments are refused where they are given."""
+    before = zk.kazoo.last_zxid
     for call in (
         lambda: zk.get("/", timeout=-1),
         lambda: zk.get("/", timeout=float("nan")),
@@ -230,8 +235,39 @@ def test_arguments(zk: Coordinator) -> None:
         lambda: zk.ephemeral("/x", on_conflict="steal"),
         lambda: zk.ephemeral("/x", on_conflict="fail", wait=False),
         lambda: zk.create("/x", acl=["world"]),
+        lambda: zk.create("/x", acl=ACL("world", "anyone")),
+        lambda: ACL("digest", 3),
+        lambda: ACL("digest", "\ud800"),
+        lambda: ACL("world", "anyone", "x"),
+        lambda: zk.create("/x", ephemeral=1),
+        lambda: zk.create("/x", parents="no"),
+        lambda: zk.set("/x", b"", version=1 << 31),
+        lambda: zk.set("/x", b"", version="1"),
+        lambda: zk.set("/x", b"", version=True),
+        lambda: zk.delete("/x", version=None),
+        lambda: zk.transaction().check("/x", version=1 << 40),
+        lambda: zk.delete("/"),
+        lambda: zk.ephemeral("/"),
+        lambda: zk.events().next("1"),
         lambda: Coordinator(Settings(), session_timeout=1.0),
         lambda: Coordinator("zk1:2181", session_timeout=-1),
     ):
         with pytest.raises(ConfigurationError):
             call()
+    assert zk.kazoo.last_zxid == before
+    assert zk.stats.connections_closed == 0
+
+
+def test_a_wait_for_an_event_that_does_not_come(zk: Coordinator) -> None:
+    """It ends as every wait does: with an error of ours, that is a TimeoutError, too."""
+    stream = zk.events(SessionExpired)
+    with pytest.raises(OperationTimeoutError, match="no event within"):
+        stream.next(0.05)
+
+
+def test_a_refused_version_is_named(zk: Coordinator) -> None:
+    """What was given is known here; what the znode has, the server does not say."""
+    path = new_place()
+    zk.create(path)
+    with pytest.raises(BadVersionError, match=f"another version than 7: {path}"):
+        zk.set(path, b"", version=7)

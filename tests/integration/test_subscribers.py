@@ -20,8 +20,8 @@ from coordinator import (
 )
 from coordinator.engine import fanout
 from coordinator.events import event_adapter
-from coordinator.testing import ZooKeeperServer, expire
-from tests.support import Record, eventually, new_place
+from coordinator.testing import FaultProxy, ZooKeeperServer, expire
+from tests.support import Record, eventually, expire_behind, new_place
 
 
 def test_the_loop_of_the_readme_sees_established(zookeeper: ZooKeeperServer) -> None:
@@ -63,19 +63,22 @@ def test_handlers_are_independent(zookeeper: ZooKeeperServer, caplog: pytest.Log
 
 
 def test_slow_subscriber(
-    zookeeper: ZooKeeperServer, observer: KazooClient, monkeypatch: pytest.MonkeyPatch
+    zookeeper: ZooKeeperServer,
+    proxy: FaultProxy,
+    observer: KazooClient,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It gets one events.dropped for what it missed, and every session event all the same."""
     monkeypatch.setattr(fanout.Fanout.subscribe, "__defaults__", (5,))
     path = new_place()
     observer.create(path)
-    with Coordinator(zookeeper.hosts) as zk:
+    with Coordinator(proxy.hosts) as zk:
         view = zk.watch(path)
         slow = zk.events()
         for number in range(20):
             observer.set(path, b"%d" % number)
             eventually(lambda number=number: view.stat is not None and view.stat.version == number + 1)
-        expire(zk.kazoo.client_id, zookeeper.hosts)
+        expire_behind(proxy, zk, zookeeper)
         eventually(lambda: zk.session.epoch == 2 and zk.session.phase == "connected")
     told = list(slow)
     dropped = [event for event in told if isinstance(event, EventsDropped)]

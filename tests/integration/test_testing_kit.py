@@ -631,3 +631,11 @@ def test_an_ensemble_needs_two() -> None:
         ZooKeeperEnsemble(1)
     with pytest.raises(ConfigurationError):
         ZooKeeperEnsemble(3, port=2181)
+
+
+def test_options_that_nobody_knows_are_refused() -> None:
+    """A misspelt option would otherwise be a server with the default."""
+    with pytest.raises(ConfigurationError, match="unknown option tik: a server takes tick"):
+        provide(tik=3)  # type: ignore[call-arg]
+    with pytest.raises(ConfigurationError, match="hosts is empty"):
+        provide("")

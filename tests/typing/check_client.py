@@ -6,7 +6,16 @@ from typing import assert_type
 
 from pydantic import BaseModel
 
-from coordinator import ChildrenView, Coordinator, Ephemeral, Stat, Znode, ZnodeView
+from coordinator import (
+    ChildrenView,
+    Coordinator,
+    Ephemeral,
+    SessionExpired,
+    SessionLapsed,
+    Stat,
+    Znode,
+    ZnodeView,
+)
 
 
 class Config(BaseModel):
@@ -45,3 +54,17 @@ def intents(zk: Coordinator) -> None:
         assert_type(kept, Ephemeral)
     with Coordinator("zk1:2181") as started:
         assert_type(started, Coordinator)
+
+
+def events(zk: Coordinator) -> None:
+    for expired in zk.events(SessionExpired):
+        assert_type(expired, SessionExpired)
+    assert_type(zk.events(SessionExpired).next(1.0), SessionExpired)
+    for event in zk.events():
+        if event.kind == "session.lapsed":
+            assert_type(event, SessionLapsed)
+
+    def lapsed(event: SessionLapsed) -> None: ...
+
+    zk.on(lapsed, SessionLapsed)
+    zk.on(lapsed, SessionExpired)  # type: ignore[arg-type]

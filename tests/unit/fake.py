@@ -485,7 +485,7 @@ class World:
 
     def await_session(self, waiter: str, *, timeout: float = 10.0) -> None:
         """Wait for a session."""
-        self.say(AwaitSession(self.now + timeout, timeout, waiter))
+        self.say(AwaitSession("zk1:2181", self.now + timeout, timeout, waiter))
 
     def close(self, waiter: str = "close", reason: Any = "requested") -> None:
         """End it all."""

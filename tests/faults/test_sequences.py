@@ -162,8 +162,9 @@ def test_half_open_link_under_traffic(household: Household, proxy: FaultProxy, o
     household.assert_back(observer)
 
 
+@pytest.mark.parametrize("household", [3.0], indirect=True)
 def test_slow_link_is_kept(household: Household, proxy: FaultProxy, observer: KazooClient) -> None:
-    """A round trip of half the timeout is slow, and no reason to give up a session."""
+    """A round trip of nearly half the timeout is slow, and no reason to give up a session."""
     proxy.latency = household.zk.session.timeout * 0.22  # each way
     for _ in range(3):
         household.zk.get(f"{household.base}/config")

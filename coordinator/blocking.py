@@ -76,6 +76,8 @@ def checked_timeout(timeout: object) -> float:
     return timeout
 
 
+NOT_STARTED = "the coordinator is not started: use it in a with statement, or call start()"
+
 MAX_TIMEOUT = 1e6
 """Seconds; eleven days. More is a mistake, and overflows the locks of the system."""
 
@@ -84,13 +86,18 @@ class EventStream(Generic[E_co]):
     """An iterator over events; ends after ``session.closed``, or when it is closed."""
 
     def __init__(self, engine: Engine, kinds: tuple[type[BaseEvent], ...]) -> None:
-        self._fanout = engine.fanout
+        self._engine = engine
         self._subscription = engine.fanout.subscribe(kinds)
 
     def __iter__(self) -> Self:
         return self
 
+    def _check_begun(self) -> None:
+        if not self._engine.begun.is_set():
+            raise ClosedError(NOT_STARTED)  # rather than wait for ever
+
     def __next__(self) -> E_co:
+        self._check_begun()
         event = self._subscription.get(None)
         if event is None:
             raise StopIteration
@@ -101,9 +108,10 @@ class EventStream(Generic[E_co]):
 
         Raises:
             OperationTimeoutError: there was none in that many seconds.
-            ClosedError: the stream is at its end.
+            ClosedError: the stream is at its end, or the coordinator was not started.
         """
         seconds = checked_timeout(timeout)
+        self._check_begun()
         try:
             event = self._subscription.get(seconds)
         except TimeoutError:
@@ -114,7 +122,7 @@ class EventStream(Generic[E_co]):
 
     def close(self) -> None:
         """End the stream; what is queued can still be read."""
-        self._fanout.unsubscribe(self._subscription)
+        self._engine.fanout.unsubscribe(self._subscription)
 
     def __enter__(self) -> Self:
         return self
@@ -131,6 +139,7 @@ class HandlerThread:
     def __init__(self, engine: Engine, handler: Callable[[Any], object], stream: EventStream[Any]) -> None:
         self._handler = handler
         self._stream = stream
+        self._begun = engine.begun
         name = f"{engine.name}-on-{getattr(handler, '__name__', 'handler')}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -141,6 +150,7 @@ class HandlerThread:
         return self._thread.is_alive()
 
     def _run(self) -> None:
+        self._begun.wait()
         for event in self._stream:
             try:
                 self._handler(event)

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
 from coordinator.blocking import (
+    NOT_STARTED,
     ChildrenView,
     Ephemeral,
     EventStream,
@@ -161,7 +162,7 @@ class Coordinator:
         if not first:
             return
         if not self._started:
-            self._engine.fanout.end()
+            self._engine.never()
             return
         end = clock.now() + CLOSE_WITHIN - 0.1
         try:
@@ -472,6 +473,6 @@ class Coordinator:
 
     def _check_open(self) -> None:
         if not self._started:
-            raise ClosedError("the coordinator is not started: use it in a with statement, or call start()")
+            raise ClosedError(NOT_STARTED)
         if self._closed:
             raise ClosedError

@@ -63,6 +63,8 @@ class Engine:
         self._claims = threading.Lock()
         self._claimed: set[str] = set()
         self._over = False
+        self.begun = threading.Event()
+        """It was started, or will never be: whoever waits for events waits for something."""
         self._thread = threading.Thread(target=self._run, name=f"{self.name}-engine", daemon=True)
 
     # -- for the faces
@@ -71,6 +73,12 @@ class Engine:
         """Start the thread, and let kazoo connect."""
         self._thread.start()
         self._port.start()
+        self.begun.set()
+
+    def never(self) -> None:
+        """It is closed without having been started."""
+        self.begun.set()
+        self.fanout.end()
 
     def post(self, message: Message) -> None:
         """Hand a message to the kernel; never blocks."""

@@ -24,7 +24,7 @@ from coordinator import (
 )
 from coordinator.core.layout import REQUEST_LIMIT
 from coordinator.testing import FaultProxy, ZooKeeperServer
-from tests.support import Record, new_place, observing
+from tests.support import Record, eventually, new_place, observing
 
 BAD_PATHS = ["", "relative", "/a//b", "/a/", "/a/../b", "/a/./b", "/a\0b", "/a\x01", b"/bytes", None]
 
@@ -217,8 +217,14 @@ def test_something_else_listens() -> None:
 
 def test_not_started(zookeeper: ZooKeeperServer) -> None:
     """A call before start() says what to do."""
-    with pytest.raises(ClosedError, match="with statement"):
-        Coordinator(zookeeper.hosts).get("/")
+    zk = Coordinator(zookeeper.hosts)
+    for call in (lambda: zk.get("/"), lambda: next(zk.events()), lambda: zk.events().next(0.1)):
+        with pytest.raises(ClosedError, match="with statement"):
+            call()
+    seen = []
+    zk.on(seen.append)  # who listens before the start misses nothing
+    with zk:
+        eventually(lambda: seen)
 
 
 def test_arguments(zk: Coordinator) -> None:

@@ -52,11 +52,6 @@ def _forbidden(code: int) -> bool:
     return code <= 0x1F or 0x7F <= code <= 0x9F or 0xD800 <= code <= 0xF8FF or 0xFFF0 <= code <= 0xFFFF
 
 
-def parent_of(path: str) -> str:
-    """Return the path of the parent; that of the root is the root."""
-    return path.rpartition("/")[0] or "/"
-
-
 def ancestors_of(path: str) -> list[str]:
     """Return the ancestors below the root, the topmost first."""
     parts = path.split("/")[1:-1]

@@ -7,8 +7,8 @@ not tell: the negotiated timeout, and the send time of the last request that was
     len|xid|type.. ->   <- len|xid|zxid|err..       xid -1 watch event, -2 ping, -4 auth, >= 1 reply
 
 The lease clock runs from the send time of an answered frame: the server touched the session no earlier than
-that. A receipt proves nothing about the client's own frames, a watch event nothing at all (facts/kazoo.md
-section 5: watch events went on arriving while the server expired the session).
+that. A receipt proves nothing about the client's own frames, a watch event nothing at all (measured with
+kazoo 2.11.0: watch events went on arriving while the server expired the session).
 
 It must not touch a socket, and must not keep or log a password, a path or data: of each frame it reads the
 header and forgets the rest.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 READ_AHEAD = 64 * 1024
 """Bytes asked of the socket at once. kazoo reads a frame in two pieces, each after a select of its own;
-64 KiB hold some 500 small replies, read with one system call (facts/kazoo.md section 9: 19k, not 12k/s)."""
+64 KiB hold some 500 small replies, read with one system call (measured with kazoo 2.11.0: 19k, not 12k/s)."""
 
 DRAIN_LIMIT = 16 * 1024 * 1024
 """Bytes read at most while looking for an answer that would disprove a silence; more than a kernel's largest

@@ -1,7 +1,7 @@
 """Waiting that can be interrupted: kazoo's wake channel, and one poll() for all.
 
 kazoo wakes its connection thread with a byte per request through a socket pair of 278 slots, and blocks
-the caller when it is full: an event loop freezes, `stop()` deadlocks (facts/kazoo.md section 2). Here the
+the caller when it is full: an event loop freezes, `stop()` deadlocks (measured with kazoo 2.11.0). Here the
 requests are *counted* under a lock, without limit, and the file descriptor is only a bell:
 
     caller:  count += 1;  asleep and not rung?  -> ring                    (never blocks)

@@ -34,8 +34,8 @@ def expire(client_id: tuple[int, bytes], hosts: str, *, timeout: float = 10.0) -
     A second connection takes the session over by id and password, and closes it. Handshake
     and close are sent together, since the server drops the first connection when it reads
     the one; a client that is very quick may all the same be back, for a moment, before the
-    other is carried out. kazoo.testing
-    only raises SessionExpiredError in the client; the session, and its ephemerals, live on.
+    other is carried out. kazoo.testing only raises SessionExpiredError in the client; the
+    session, and its ephemerals, live on.
 
     Args:
         client_id: ``zk.kazoo.client_id``, taken while there is a link.

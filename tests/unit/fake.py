@@ -18,7 +18,6 @@ from typing import Any
 
 from coordinator.core.intent import Intent, Outcome
 from coordinator.core.kernel import Kernel
-from coordinator.core.layout import parent_of
 from coordinator.core.messages import (
     AwaitSession,
     Close,
@@ -70,6 +69,11 @@ from coordinator.models import Stat
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 SERVER = "zk1:2181"
+
+
+def parent_of(path: str) -> str:
+    """The path of the parent; that of the root is the root."""
+    return path.rpartition("/")[0] or "/"
 
 
 @dataclass

@@ -7,7 +7,7 @@ from kazoo.protocol import serialization as jute
 from kazoo.security import ACL as KazooACL
 from kazoo.security import Id
 
-from coordinator.core.layout import ancestors_of, check_path, parent_of
+from coordinator.core.layout import ancestors_of, check_path
 from coordinator.core.requests import Check, Create, Delete, Multi, Set, size_of
 from coordinator.errors import InvalidPathError
 from coordinator.models import ACL
@@ -73,12 +73,12 @@ def test_an_invalid_path_is_refused(path):
 
 
 @pytest.mark.parametrize(
-    ("path", "parent", "ancestors"),
-    [("/", "/", []), ("/a", "/", []), ("/a/b", "/a", ["/a"]), ("/a/b/c", "/a/b", ["/a", "/a/b"])],
+    ("path", "ancestors"),
+    [("/", []), ("/a", []), ("/a/b", ["/a"]), ("/a/b/c", ["/a", "/a/b"])],
 )
-def test_parents_and_ancestors(path, parent, ancestors):
+def test_ancestors(path, ancestors):
     """The topmost ancestor first, without the root."""
-    assert (parent_of(path), ancestors_of(path)) == (parent, ancestors)
+    assert ancestors_of(path) == ancestors
 
 
 # -- sizes

@@ -3,6 +3,15 @@
 The one class to begin with is ``Coordinator``; what happens is in ``coordinator.events``.
 """
 
+from coordinator.aio import AsyncCoordinator
+from coordinator.awaiting import (
+    AsyncChildrenView,
+    AsyncEphemeral,
+    AsyncEventStream,
+    AsyncTransaction,
+    AsyncZnodeView,
+    HandlerTask,
+)
 from coordinator.blocking import ChildrenView, Ephemeral, EventStream, HandlerThread, Transaction, ZnodeView
 from coordinator.client import Coordinator
 from coordinator.engine.handler import KazooHandler
@@ -17,11 +26,18 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ACL",
+    "AsyncChildrenView",
+    "AsyncCoordinator",
+    "AsyncEphemeral",
+    "AsyncEventStream",
+    "AsyncTransaction",
+    "AsyncZnodeView",
     "Auth",
     "ChildrenView",
     "Coordinator",
     "Ephemeral",
     "EventStream",
+    "HandlerTask",
     "HandlerThread",
     "KazooHandler",
     "Phase",

@@ -1,85 +1,52 @@
-"""What the blocking face hands out: the handles of ``handles.py``, and how they wait."""
+"""How the blocking face waits: for answers, for events, and for what its handles show."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
-from coordinator.core import operations
-from coordinator.core.messages import Abandon, Message, Renew, Unwant
-from coordinator.core.requests import Set
-from coordinator.engine import clock
+from coordinator.core.messages import Abandon
 from coordinator.engine.engine import Engine
 from coordinator.engine.logs import logger
-from coordinator.errors import ClosedError, ConfigurationError, CoordinatorError, OperationTimeoutError
+from coordinator.engine.waiters import ThreadWaiter
+from coordinator.errors import ClosedError, OperationTimeoutError
 from coordinator.events import BaseEvent
+from coordinator.face import NOT_STARTED
 from coordinator.handles import (
+    NOTHING,
     ChildrenViewHandle,
     EphemeralHandle,
     Handle,
     TransactionHandle,
     ZnodeViewHandle,
-    sized,
 )
-from coordinator.models import ACL, Znode
-from coordinator.payload import encode
-from coordinator.settings import Settings
+from coordinator.models import Znode
+from coordinator.questions import Question, checked_timeout
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 E_co = TypeVar("E_co", covariant=True)
 
-OVERDUE = 5.0
-"""Seconds after a deadline at which a call no longer trusts the engine to answer it."""
 
+def ask(engine: Engine, question: Question[T]) -> T:
+    """Ask the engine, and return its answer, at the deadline at the latest.
 
-def wait_for(engine: Engine, message: Callable[[Future[Any]], Message], timeout: float) -> Any:
-    """Post a message, and return what the engine answers, at the deadline at the latest.
-
-    Cancellation: whoever is interrupted while he waits has given it up; what was still
-    held is not done.
+    Cancellation: whoever is interrupted while he waits has given it up. What was still
+    held is not done; what was created for him is deleted again.
     """
-    future = engine.ask(message)
+    waiter = ThreadWaiter()
+    engine.post(question.message(waiter))
+    arrived = False
     try:
-        return future.result(timeout + OVERDUE)
-    except TimeoutError:
-        if future.done():
-            raise
-        engine.post(Abandon(future))
-        raise CoordinatorError(
-            f"the engine did not answer within {timeout + OVERDUE:g} s: a fault of coordinator itself, or "
-            "the process was stopped"
-        ) from None
-    except BaseException:
-        if not future.done():
-            engine.post(Abandon(future))
-        raise
-
-
-def deadline_of(timeout: float | None, settings: Settings) -> tuple[float, float]:
-    """Return a timeout in seconds, and when it ends by the engine's clock."""
-    seconds = checked_timeout(settings.operation_timeout if timeout is None else timeout)
-    return seconds, clock.now() + seconds
-
-
-def checked_timeout(timeout: object) -> float:
-    """Return the seconds if they are some.
-
-    Raises:
-        ConfigurationError: they are no number, negative, or too many.
-    """
-    if not isinstance(timeout, int | float) or not 0 <= timeout <= MAX_TIMEOUT:
-        raise ConfigurationError(f"timeout is in seconds, from 0 to {MAX_TIMEOUT:g}, got {timeout!r}")
-    return timeout
-
-
-NOT_STARTED = "the coordinator is not started: use it in a with statement, or call start()"
-
-MAX_TIMEOUT = 1e6
-"""Seconds; eleven days. More is a mistake, and overflows the locks of the system."""
+        arrived = waiter.wait(question.patience)
+    finally:
+        if not arrived:
+            engine.post(Abandon(waiter, question.made))
+    if not arrived:
+        raise question.overdue()
+    return question.read(waiter.answer())
 
 
 class EventStream(Generic[E_co]):
@@ -175,13 +142,13 @@ class HandlerThread:
 class _Kept(Handle):
     """What the blocking handles have in common."""
 
-    def __init__(self, engine: Engine, settings: Settings, *rest: Any) -> None:
-        super().__init__(engine, *rest)
-        self._settings = settings
+    def __init__(self, *what: Any, **how: Any) -> None:
+        self._changed = threading.Condition()
+        super().__init__(*what, **how)
 
-    @property
-    def _label(self) -> str:
-        raise NotImplementedError
+    def _refreshed(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
     def close(self, timeout: float | None = None) -> None:
         """Give it up, and wait until nothing of it is left on the server.
@@ -189,42 +156,24 @@ class _Kept(Handle):
         Raises:
             OperationTimeoutError: that was not confirmed in time; it is seen to later.
         """
-        seconds, deadline = deadline_of(timeout, self._settings)
-        if not self._shut():
+        question = self._withdrawal(timeout)
+        if question is None:
             return
         try:
-            wait_for(
-                self._engine,
-                lambda future: Unwant(self._token, f"close {self._label}", deadline, seconds, future),
-                seconds,
-            )
+            ask(self._engine, question)
         except ClosedError:
             pass  # it ended with the coordinator
         finally:
             self._forget()
 
-    def _abandon(self) -> None:
-        """Withdraw it without waiting: its first outcome was an error."""
-        if self._shut():
-            self._engine.post(Unwant(self._token, self._label, 0.0, 0.0, None))
-            self._forget()
-
     def _wait_until(self, holds: Callable[[], T | None], timeout: float | None, what: str) -> T:
-        seconds = deadline_of(timeout, self._settings)[0]
+        seconds, _ = self._questions.limit(timeout)
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._over or holds() is not None, seconds)
+            self._changed.wait_for(lambda: self._over or holds() is not None, seconds)
             result = holds()
-        if result is not None:
-            return result
-        if self._closed or self._over:
-            raise ClosedError(f"{self._label} was closed")
-        raise OperationTimeoutError(
-            f"{what} within {seconds:g} s: {self!r}, session {self._engine.session.phase}"
-        )
-
-    @property
-    def _over(self) -> bool:
-        return self._engine.over
+        if result is None:
+            raise self._too_late(what, seconds)
+        return result
 
     def __enter__(self) -> Self:
         return self
@@ -237,23 +186,6 @@ class _Kept(Handle):
 
 class Ephemeral(_Kept, EphemeralHandle):
     """An ephemeral that is kept, across sessions, until it is closed."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        settings: Settings,
-        path: str,
-        data: bytes,
-        acl: tuple[ACL, ...],
-        on_conflict: str,
-        model: Any,
-    ) -> None:
-        super().__init__(engine, settings, path, data, acl, on_conflict)
-        self._model = model
-
-    @property
-    def _label(self) -> str:
-        return f"ephemeral {self.path}"
 
     def wait_present(self, timeout: float | None = None) -> None:
         """Wait until it exists and is ours.
@@ -271,25 +203,11 @@ class Ephemeral(_Kept, EphemeralHandle):
             OperationTimeoutError: not confirmed in time; it is written later all the same.
             ZnodeError: the server refused it; it is tried again, with backoff.
         """
-        data = encode(value, self._model)
-        sized(Set(self.path, data), self._settings.chroot)
-        if self._closed:
-            raise ClosedError(f"{self._label} was closed")
-        seconds, deadline = deadline_of(timeout, self._settings)
-        label = f"set ephemeral {self.path}"
-        wait_for(
-            self._engine,
-            lambda future: Renew(self._token, data, label, deadline, seconds, future),
-            seconds,
-        )
+        ask(self._engine, self._renewal(value, timeout))
 
 
 class ZnodeView(_Kept, ZnodeViewHandle[T_co], Generic[T_co]):
     """A copy of one znode that is kept fresh, across sessions, until it is closed."""
-
-    @property
-    def _label(self) -> str:
-        return f"watch {self.path}"
 
     def changes(self) -> Iterator[Znode[T_co] | None]:
         """Yield the znode as it is, then each time it changed; None while there is none.
@@ -298,15 +216,11 @@ class ZnodeView(_Kept, ZnodeViewHandle[T_co], Generic[T_co]):
         A slow reader skips what was overtaken: it always sees the latest. Ends when the
         view or the coordinator is closed.
         """
-        yield from _changes(self, lambda: self.znode if self._read and not self.error else _NOTHING)
+        yield from _changes(self, self._shown)
 
 
 class ChildrenView(_Kept, ChildrenViewHandle):
     """A copy of the names of a znode's children, kept fresh until it is closed."""
-
-    @property
-    def _label(self) -> str:
-        return f"watch_children {self.path}"
 
     def changes(self) -> Iterator[tuple[str, ...]]:
         """Yield the names of the children, then again each time that they changed.
@@ -314,7 +228,7 @@ class ChildrenView(_Kept, ChildrenViewHandle):
         A slow reader skips what was overtaken: it always sees the latest. Ends when the
         view or the coordinator is closed.
         """
-        yield from _changes(self, lambda: self.children if self._read else _NOTHING)
+        yield from _changes(self, self._shown)
 
     def wait(self, minimum: int, timeout: float | None = None) -> tuple[str, ...]:
         """Return the names once there are at least that many.
@@ -322,24 +236,17 @@ class ChildrenView(_Kept, ChildrenViewHandle):
         Raises:
             OperationTimeoutError: there were not, in that many seconds.
         """
-        return self._wait_until(
-            lambda: self.children if len(self.children) >= minimum else None,
-            timeout,
-            f"{self.path} had less than {minimum} children",
-        )
-
-
-_NOTHING = object()
+        return self._wait_until(lambda: self._at_least(minimum), timeout, self._fewer_than(minimum))
 
 
 def _changes(handle: _Kept, look: Callable[[], Any]) -> Iterator[Any]:
-    """Yield what ``look`` returns whenever that is new; _NOTHING is nothing to be shown."""
-    last: object = _NOTHING
+    """Yield what ``look`` returns whenever that is new; NOTHING is nothing to be shown."""
+    last: object = NOTHING
     while True:
         with handle._changed:
-            while (current := look()) in (last, _NOTHING) and not (handle._closed or handle._over):
+            while (current := look()) in (last, NOTHING) and not handle._over:
                 handle._changed.wait()
-        if current in (last, _NOTHING):
+        if current in (last, NOTHING):
             return
         last = current
         yield current
@@ -351,12 +258,6 @@ class Transaction(TransactionHandle):
     As a context manager it is committed at the end, unless an exception passes through.
     """
 
-    def __init__(
-        self, chroot: str, run: Callable[[operations.Operation[Any], str, float | None], Any]
-    ) -> None:
-        super().__init__(chroot)
-        self._run = run
-
     def commit(self, timeout: float | None = None) -> tuple[object, ...]:
         """Carry it out; return a path for each create, a Stat for each set, else None.
 
@@ -366,10 +267,9 @@ class Transaction(TransactionHandle):
             ConnectionLossError: the answer was lost; it may have been done or not.
             DataTooLargeError: all of it together is too large; nothing was sent.
         """
-        request = self._request()
-        if request is None:
-            return ()
-        self.results = self._run(operations.write(request), f"transaction on {request.path}", timeout)
+        question = self._question(timeout)
+        if question is not None:
+            self.results = ask(self._engine, question)
         return self.results
 
     def __enter__(self) -> Self:

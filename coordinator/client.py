@@ -7,39 +7,28 @@ or ``operation_timeout`` of the settings. All of it may be used from any thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
 from coordinator.blocking import (
-    NOT_STARTED,
     ChildrenView,
     Ephemeral,
     EventStream,
     HandlerThread,
     Transaction,
     ZnodeView,
-    deadline_of,
-    wait_for,
+    ask,
 )
-from coordinator.core import operations
-from coordinator.core.layout import check_path, deletable
-from coordinator.core.messages import AwaitSession, Close, Message, Submit, Want
-from coordinator.core.requests import ANY_VERSION, Children, Create, Delete, Exists, Get, Set
+from coordinator.core.requests import ANY_VERSION
 from coordinator.engine import clock
-from coordinator.engine.engine import Engine
 from coordinator.engine.logs import logger
-from coordinator.errors import ClosedError, ConfigurationError, DuplicateEphemeralError, MissingChrootError
+from coordinator.errors import ClosedError, CoordinatorError
 from coordinator.events import BaseEvent, Event
-from coordinator.handles import checked_acl, checked_flags, checked_version, sized
-from coordinator.models import ACL, SessionInfo, Stat, Stats, Znode
-from coordinator.payload import check_model, decode, encode
-from coordinator.settings import Auth, Settings
+from coordinator.face import Face, checked_handler, checked_kinds
+from coordinator.models import ACL, Stat, Znode
+from coordinator.questions import CLOSE_WITHIN, Question
 
 __all__ = ["Coordinator"]
-
-CLOSE_WITHIN = 2.0
-"""Seconds in which close() returns, whatever the state of the link."""
 
 M = TypeVar("M")
 E = TypeVar("E", bound=BaseEvent)
@@ -47,7 +36,7 @@ T = TypeVar("T")
 H = TypeVar("H", Ephemeral, ZnodeView[Any], ChildrenView)
 
 
-class Coordinator:
+class Coordinator(Face):
     """A ZooKeeper session told truly, and what shall outlive it.
 
     ::
@@ -73,42 +62,7 @@ class Coordinator:
         ConfigurationError: one of them is wrong; it names all that are.
     """
 
-    def __init__(
-        self,
-        hosts: str | Settings | None = None,
-        *,
-        session_timeout: float | None = None,
-        start_timeout: float | None = None,
-        operation_timeout: float | None = None,
-        connect_timeout: float | None = None,
-        retry_first_delay: float | None = None,
-        retry_max_delay: float | None = None,
-        read_only: bool | None = None,
-        auth: Auth | str | Sequence[Auth | str] | None = None,
-    ) -> None:
-        given = {
-            "session_timeout": session_timeout,
-            "start_timeout": start_timeout,
-            "operation_timeout": operation_timeout,
-            "connect_timeout": connect_timeout,
-            "retry_first_delay": retry_first_delay,
-            "retry_max_delay": retry_max_delay,
-            "read_only": read_only,
-            "auth": auth,
-        }
-        if isinstance(hosts, Settings):
-            if any(value is not None for value in given.values()):
-                raise ConfigurationError("give either Settings or single arguments, not both")
-            self.settings = hosts
-        else:
-            self.settings = Settings.make(hosts=hosts, **given)
-        self._engine = Engine(self.settings)
-        self._started = False
-        self._closed = False
-        self._handlers: list[HandlerThread] = []
-
-    def __repr__(self) -> str:
-        return f"<Coordinator {self.settings.hosts} {self.session!r}>"
+    _handlers: list[HandlerThread]
 
     # -- life
 
@@ -122,31 +76,17 @@ class Coordinator:
             AuthFailedError: the server refused the credentials.
             ClosedError: it was closed before; a closed coordinator cannot be started.
         """
-        if self._closed:
-            raise ClosedError("a closed coordinator cannot be started again; make a new one")
-        if self._started:
+        if not self._begin() or self.settings.start_timeout == 0:
             return self
-        self._started = True
-        self._engine.start()
-        timeout = self.settings.start_timeout
-        if timeout == 0:
-            return self
+        deadline = clock.now() + self.settings.start_timeout
         try:
-            deadline = clock.now() + timeout
-            self._wait(lambda future: AwaitSession(self.settings.hosts, deadline, timeout, future), timeout)
-            self._check_chroot(max(0.1, deadline - clock.now()))
+            ask(self._engine, self._questions.session())
+            if self.settings.chroot and self.exists("/", timeout=max(0.1, deadline - clock.now())) is None:
+                raise self._missing_chroot()  # noqa: TRY301 -- it is closed below
         except BaseException:
             self._close("gave_up")
             raise
         return self
-
-    def _check_chroot(self, timeout: float) -> None:
-        chroot = self.settings.chroot
-        if chroot and self.exists("/", timeout=timeout) is None:
-            raise MissingChrootError(
-                f"chroot {chroot} does not exist on {self.session.server}; create it first, by a "
-                f"coordinator without a chroot: create({chroot!r}, parents=True)"
-            )
 
     def close(self) -> None:
         """End the session, its ephemerals and watches with it; return within 2 s.
@@ -158,18 +98,14 @@ class Coordinator:
         self._close("requested")
 
     def _close(self, reason: Literal["requested", "gave_up"]) -> None:
-        first, self._closed = not self._closed, True
-        if not first:
-            return
-        if not self._started:
-            self._engine.never()
+        if not self._end():
             return
         end = clock.now() + CLOSE_WITHIN - 0.1
         try:
-            self._engine.ask(lambda future: Close(reason, future)).result(CLOSE_WITHIN - 0.1)
+            ask(self._engine, self._questions.close(reason))
         except ClosedError:
             pass  # it had come to its end by itself: auth_failed
-        except TimeoutError:
+        except CoordinatorError:
             logger.warning("%r did not close in %.1f s", self, CLOSE_WITHIN)
         self._engine.join(max(0.0, end - clock.now()))
         for handler in self._handlers:
@@ -182,27 +118,6 @@ class Coordinator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    # -- what is known
-
-    @property
-    def session(self) -> SessionInfo:
-        """The session as this moment knows it; never waits."""
-        return self._engine.session
-
-    @property
-    def stats(self) -> Stats:
-        """Counts of what the events told, over the life and over the last hour."""
-        return self._engine.stats
-
-    @property
-    def kazoo(self) -> Any:
-        """Kazoo's client below, for everything that is not here.
-
-        Do not stop it. After its thread has ended by a fault it is replaced by another
-        one, on the same session: ask for it anew instead of keeping it.
-        """
-        return self._engine.client
 
     # -- events
 
@@ -222,11 +137,7 @@ class Coordinator:
                 ``SessionEvent``; none: all but heartbeats, which are told only to those
                 who name ``Heartbeat``.
         """
-        for kind in kinds:
-            checked: object = kind
-            if not (isinstance(checked, type) and issubclass(checked, BaseEvent)):
-                raise ConfigurationError(f"events() takes event classes, got {kind!r}")
-        return EventStream(self._engine, kinds)
+        return EventStream(self._engine, checked_kinds(kinds))
 
     @overload
     def on(self, handler: Callable[[Event], object]) -> HandlerThread: ...
@@ -238,8 +149,7 @@ class Coordinator:
         What it raises is logged; how long it takes delays nobody else; it may use this
         coordinator. Close what is returned to end it.
         """
-        if not callable(handler):
-            raise ConfigurationError(f"on() takes a callable first, got {type(handler).__name__}")
+        checked_handler(handler)
         thread = HandlerThread(self._engine, handler, self.events(*kinds))
         self._handlers = [one for one in self._handlers if one.alive] + [thread]
         return thread
@@ -280,19 +190,17 @@ class Coordinator:
         *On expiry:* created again under the new session. *On ConnectionLoss:* nothing
         happens to it; the owner tells whether a create whose answer was lost was done.
         """
-        deletable(path)
-        if on_conflict not in ("wait", "fail"):
-            raise ConfigurationError(f'on_conflict is "wait" or "fail", got {on_conflict!r}')
-        if on_conflict == "fail" and not wait:
-            raise ConfigurationError('on_conflict="fail" raises, so that it needs wait=True')
-        data, acls = encode(value, model), checked_acl(acl)
-        sized(Create(path, data, ephemeral=True, acl=acls), self.settings.chroot)
-        self._check_open()
-        limit = self._deadline(timeout)
-        if not self._engine.claim(path):
-            raise DuplicateEphemeralError(f"this coordinator keeps an ephemeral at {path} already")
-        handle = Ephemeral(self._engine, self.settings, path, data, acls, on_conflict, model)
-        return self._want(handle, f"ephemeral {path}", limit, wait=wait)
+        handle, question = self._new_ephemeral(
+            Ephemeral,
+            path,
+            value,
+            acl=acl,
+            on_conflict=on_conflict,
+            model=model,
+            wait=wait,
+            timeout=timeout,
+        )
+        return self._keep(handle, question, wait=wait)
 
     @overload
     def watch(self, path: str, *, wait: bool = True, timeout: float | None = None) -> ZnodeView[bytes]: ...
@@ -319,30 +227,20 @@ class Coordinator:
         *On expiry:* read again under the new session; what changed in between is told by
         events with ``after_gap``.
         """
-        check_path(path)
-        check_model(model)
-        self._check_open()
-        limit = self._deadline(timeout)
-        view: ZnodeView[Any] = ZnodeView(
-            self._engine, self.settings, path, lambda at, data: decode(at, data, model)
-        )
-        return self._want(view, f"watch {path}", limit, wait=wait)
+        view, question = self._new_view(ZnodeView[Any], path, model, timeout)
+        return self._keep(view, question, wait=wait)
 
     def watch_children(self, path: str, *, wait: bool = True, timeout: float | None = None) -> ChildrenView:
         """Return a view of the names of a znode's children, as ``watch`` does of its data."""
-        check_path(path)
-        self._check_open()
-        limit = self._deadline(timeout)
-        view = ChildrenView(self._engine, self.settings, path)
-        return self._want(view, f"watch_children {path}", limit, wait=wait)
+        view, question = self._new_children_view(ChildrenView, path, timeout)
+        return self._keep(view, question, wait=wait)
 
-    def _want(self, handle: H, label: str, limit: tuple[float, float], *, wait: bool) -> H:
-        seconds, deadline = limit
+    def _keep(self, handle: H, question: Question[None], *, wait: bool) -> H:
         if not wait:
-            self._engine.post(Want(handle._intent, label, deadline, seconds, None))
+            self._engine.post(question.message(None))
             return handle
         try:
-            self._wait(lambda future: Want(handle._intent, label, deadline, seconds, future), seconds)
+            ask(self._engine, question)
         except BaseException:
             handle._abandon()
             raise
@@ -364,18 +262,15 @@ class Coordinator:
 
         *On ConnectionLoss:* asked again on the next link, until the deadline.
         """
-        check_model(model)
-        data, stat = self._run(operations.read(Get(check_path(path))), f"get {path}", timeout)
-        return Znode(path, decode(path, data, model), stat)
+        return self._ask(self._questions.get(path, model, timeout))
 
     def exists(self, path: str, *, timeout: float | None = None) -> Stat | None:
         """Return the stat of a znode, or None if there is no such znode."""
-        return self._run(operations.read(Exists(check_path(path))), f"exists {path}", timeout)
+        return self._ask(self._questions.exists(path, timeout))
 
     def children(self, path: str, *, timeout: float | None = None) -> tuple[str, ...]:
         """Return the names of a znode's children, sorted."""
-        names, _ = self._run(operations.read(Children(check_path(path))), f"children {path}", timeout)
-        return tuple(sorted(names))
+        return self._ask(self._questions.children(path, timeout))
 
     def create(
         self,
@@ -402,11 +297,17 @@ class Coordinator:
         *On ConnectionLoss:* an ephemeral that is not sequential is looked at: its owner
         tells whether it is ours. Anything else is ambiguous.
         """
-        checked_flags(ephemeral=ephemeral, sequential=sequential, parents=parents)
-        request = Create(check_path(path), encode(value, model), ephemeral, sequential, checked_acl(acl))
-        operation = operations.create(sized(request, self.settings.chroot), parents=parents)
-        created, _ = self._run(operation, f"create {path}", timeout)
-        return created
+        question = self._questions.create(
+            path,
+            value,
+            ephemeral=ephemeral,
+            sequential=sequential,
+            parents=parents,
+            acl=acl,
+            model=model,
+            timeout=timeout,
+        )
+        return self._ask(question)
 
     def set(
         self,
@@ -431,10 +332,7 @@ class Coordinator:
             BadVersionError: it has another version.
             ConnectionLossError: the answer was lost; it may have been done or not.
         """
-        request = sized(
-            Set(check_path(path), encode(value, model), checked_version(version)), self.settings.chroot
-        )
-        return self._run(operations.write(request), f"set {path}", timeout)
+        return self._ask(self._questions.set(path, value, version, model, timeout))
 
     def delete(self, path: str, *, version: int = ANY_VERSION, timeout: float | None = None) -> None:
         """Delete a znode that has no children, if it has that version (-1: any).
@@ -443,9 +341,7 @@ class Coordinator:
             NoNodeError, BadVersionError, NotEmptyError: the server refused it.
             ConnectionLossError: the answer was lost; it may have been done or not.
         """
-        self._run(
-            operations.write(Delete(deletable(path), checked_version(version))), f"delete {path}", timeout
-        )
+        self._ask(self._questions.delete(path, version, timeout))
 
     def transaction(self) -> Transaction:
         """Return a transaction: operations that are carried out together, or not at all.
@@ -455,24 +351,8 @@ class Coordinator:
             with zk.transaction() as both:
                 both.check("/lock", version=3).set("/data", b"...")
         """
-        return Transaction(self.settings.chroot, self._run)
+        return Transaction(self._engine, self._questions, self._check_open)
 
-    # -- waiting
-
-    def _run(self, operation: operations.Operation[T], label: str, timeout: float | None) -> T:
+    def _ask(self, question: Question[T]) -> T:
         self._check_open()
-        seconds, deadline = self._deadline(timeout)
-        result: T = self._wait(lambda future: Submit(operation, label, deadline, seconds, future), seconds)
-        return result
-
-    def _wait(self, message: Callable[[Future[Any]], Message], timeout: float) -> Any:
-        return wait_for(self._engine, message, timeout)
-
-    def _deadline(self, timeout: float | None) -> tuple[float, float]:
-        return deadline_of(timeout, self.settings)
-
-    def _check_open(self) -> None:
-        if not self._started:
-            raise ClosedError(NOT_STARTED)
-        if self._closed:
-            raise ClosedError
+        return ask(self._engine, question)

@@ -1,78 +1,137 @@
 """What a face hands out, as far as it does not wait: written once for both faces.
 
 A handle shows the state of an intent, which the engine's thread replaces as a whole; it
-is read without a lock. What waits stands with the faces.
+is read without a lock. What waits stands with the faces: blocking.py and awaiting.py.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Generic, Self, TypeVar
 
-from coordinator.core.layout import REQUEST_LIMIT, check_path, deletable
+from coordinator.core.intent import Intent
+from coordinator.core.layout import check_path, deletable
+from coordinator.core.messages import Unwant
 from coordinator.core.mirror import ChildrenMirror, ZnodeMirror
 from coordinator.core.presence import Presence
-from coordinator.core.requests import ANY_VERSION, OPEN, Check, Create, Delete, Multi, Request, Set, size_of
-from coordinator.errors import ConfigurationError, CoordinatorError, DataTooLargeError
+from coordinator.core.requests import ANY_VERSION, Check, Create, Delete, Multi, Set
+from coordinator.engine.engine import Engine
+from coordinator.errors import ClosedError, ConfigurationError, CoordinatorError, OperationTimeoutError
 from coordinator.models import ACL, SessionId, Stat, Znode, hex_id
-from coordinator.payload import encode
-
-if TYPE_CHECKING:
-    from coordinator.engine.engine import Engine
+from coordinator.payload import decode, encode
+from coordinator.questions import Question, Questions, checked_acl, checked_flags, checked_version
 
 T_co = TypeVar("T_co", covariant=True)
 
+NOTHING: Final = object()
+"""Stands where a view has nothing to show."""
 
-class Handle:
-    """The common part: which intent it is, and whether it was closed."""
 
-    def __init__(self, engine: Engine) -> None:
+class Handle(ABC):
+    """The common part: which intent it is, and how it ends."""
+
+    _kind: str
+    """What it is, for messages."""
+    _intent: Intent
+
+    def __init__(self, engine: Engine, questions: Questions) -> None:
         self._engine = engine
-        self._changed = threading.Condition()
-        self._version = 0
+        self._questions = questions
+        self._closing = threading.Lock()
         self._closed = False
         self._token = engine.token(self._refreshed)
 
+    @abstractmethod
     def _refreshed(self) -> None:
-        with self._changed:
-            self._version += 1
-            self._changed.notify_all()
+        """Wake whoever waits for a change; called in any thread."""
 
-    def _shut(self) -> bool:
-        """Mark it closed; return whether it was not before."""
-        with self._changed:
-            first, self._closed = not self._closed, True
-            self._changed.notify_all()
-        return first
-
-    def _forget(self) -> None:
-        """Let go of what the engine keeps of it; after its withdrawal has been asked for."""
-        self._engine.forget(self._token)
+    @property
+    def path(self) -> str:
+        """Which znode it is about."""
+        return self._intent.path
 
     @property
     def closed(self) -> bool:
         """Whether it was closed."""
         return self._closed
 
+    @property
+    def _label(self) -> str:
+        return f"{self._kind} {self.path}"
+
+    @property
+    def _over(self) -> bool:
+        """Whether nothing of it will change any more."""
+        return self._closed or self._engine.over
+
+    def _shut(self) -> bool:
+        """Mark it closed; return whether it was not before."""
+        with self._closing:
+            first, self._closed = not self._closed, True
+        self._refreshed()
+        return first
+
+    def _withdrawal(self, timeout: float | None) -> Question[None] | None:
+        """Close it; return what is to be asked for, or None if that was done before."""
+        question = self._questions.unwant(self._token, f"close {self._label}", timeout)
+        return question if self._shut() else None
+
+    def _abandon(self) -> None:
+        """Withdraw it without waiting: nobody will have it."""
+        if self._shut():
+            self._engine.post(Unwant(self._token, self._label, 0.0, 0.0, None))
+            self._forget()
+
+    def _forget(self) -> None:
+        """Let go of what the engine keeps of it; after its withdrawal has been asked for."""
+        self._engine.forget(self._token)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError(f"{self._label} was closed")
+
+    def _too_late(self, what: str, seconds: float) -> CoordinatorError:
+        """Return the error for what did not come true, in that time or ever."""
+        if self._over:
+            return ClosedError(f"{self._label} was closed")
+        return OperationTimeoutError(
+            f"{what} within {seconds:g} s: {self!r}, session {self._engine.session.phase}"
+        )
+
 
 class EphemeralHandle(Handle):
     """An ephemeral that is kept, across sessions, until it is closed."""
 
+    _kind = "ephemeral"
+    _intent: Presence
+
     def __init__(
-        self, engine: Engine, path: str, data: bytes, acl: tuple[ACL, ...], on_conflict: Any
+        self,
+        engine: Engine,
+        questions: Questions,
+        path: str,
+        data: bytes,
+        *,
+        acl: tuple[ACL, ...],
+        on_conflict: Any,
+        model: Any,
     ) -> None:
-        super().__init__(engine)
+        super().__init__(engine, questions)
         self._intent = Presence(self._token, path, data, acl=acl, on_conflict=on_conflict)
+        self._model = model
 
     def _forget(self) -> None:
         super()._forget()
         self._engine.release(self.path)
 
-    @property
-    def path(self) -> str:
-        """Where it is."""
-        return self._intent.path
+    def _renewal(self, value: object, timeout: float | None) -> Question[None]:
+        """Return what is to be asked for so that it gets other data."""
+        data = encode(value, self._model)
+        self._questions.sized(Set(self.path, data))
+        self._check_open()
+        return self._questions.renew(self._token, data, f"set ephemeral {self.path}", timeout)
 
     @property
     def present(self) -> bool:
@@ -104,18 +163,16 @@ def _owned_by(session_id: SessionId) -> str:
 class ZnodeViewHandle(Handle, Generic[T_co]):
     """A copy of one znode that is kept fresh, across sessions, until it is closed."""
 
-    def __init__(self, engine: Engine, path: str, decode: Any) -> None:
-        super().__init__(engine)
-        self._intent: ZnodeMirror[T_co] = ZnodeMirror(self._token, path, decode)
+    _kind = "watch"
+    _intent: ZnodeMirror[T_co]
 
-    @property
-    def path(self) -> str:
-        """Which znode it is."""
-        return self._intent.path
+    def __init__(self, engine: Engine, questions: Questions, path: str, model: Any) -> None:
+        super().__init__(engine, questions)
+        self._intent = ZnodeMirror(self._token, path, lambda at, data: decode(at, data, model))
 
-    @property
-    def _read(self) -> bool:
-        return self._intent.copy is not None
+    def _shown(self) -> object:
+        """Return what ``changes`` shows of this moment."""
+        return NOTHING if self._intent.copy is None or self.error else self.znode
 
     @property
     def value(self) -> T_co | None:
@@ -158,18 +215,22 @@ class ZnodeViewHandle(Handle, Generic[T_co]):
 class ChildrenViewHandle(Handle):
     """A copy of the names of a znode's children, kept fresh until it is closed."""
 
-    def __init__(self, engine: Engine, path: str) -> None:
-        super().__init__(engine)
+    _kind = "watch_children"
+    _intent: ChildrenMirror
+
+    def __init__(self, engine: Engine, questions: Questions, path: str) -> None:
+        super().__init__(engine, questions)
         self._intent = ChildrenMirror(self._token, path)
 
-    @property
-    def path(self) -> str:
-        """Whose children they are."""
-        return self._intent.path
+    def _shown(self) -> object:
+        """Return what ``changes`` shows of this moment."""
+        return NOTHING if self._intent.copy is None else self.children
 
-    @property
-    def _read(self) -> bool:
-        return self._intent.copy is not None
+    def _at_least(self, minimum: int) -> tuple[str, ...] | None:
+        return self.children if len(self.children) >= minimum else None
+
+    def _fewer_than(self, minimum: int) -> str:
+        return f"{self.path} had less than {minimum} children"
 
     @property
     def children(self) -> tuple[str, ...]:
@@ -195,8 +256,10 @@ class ChildrenViewHandle(Handle):
 class TransactionHandle:
     """Operations that are carried out together, or not at all."""
 
-    def __init__(self, chroot: str) -> None:
-        self._chroot = chroot
+    def __init__(self, engine: Engine, questions: Questions, check_open: Callable[[], None]) -> None:
+        self._engine = engine
+        self._questions = questions
+        self._check_open = check_open
         self._operations: list[Create | Set | Delete | Check] = []
         self._sent = False
         self.results: tuple[object, ...] = ()
@@ -236,67 +299,14 @@ class TransactionHandle:
         self._operations.append(operation)
         return self
 
-    def _request(self) -> Multi | None:
-        """Return the whole as one request, once; None if there is nothing to do."""
+    def _question(self, timeout: float | None) -> Question[tuple[object, ...]] | None:
+        """Return the whole as one question, once; None if there is nothing to do."""
         if self._sent:
             raise ConfigurationError("this transaction was committed; begin another one")
         if not self._operations:
             return None
-        request = sized(Multi(self._operations[0].path, tuple(self._operations)), self._chroot)
+        request = self._questions.sized(Multi(self._operations[0].path, tuple(self._operations)))
+        question = self._questions.commit(request, timeout)
+        self._check_open()
         self._sent = True
-        return request
-
-
-R = TypeVar("R", bound=Request[Any])
-
-
-def sized(request: R, chroot: str) -> R:
-    """Return the request if a server would read it.
-
-    Raises:
-        DataTooLargeError: it names the size and the limit.
-    """
-    size = size_of(request, chroot)
-    if size > REQUEST_LIMIT:
-        name = type(request).__name__.lower()
-        raise DataTooLargeError(
-            f"{name} {request.path}: the request has {size} bytes, above the limit of {REQUEST_LIMIT} "
-            "bytes (jute.maxbuffer) at which a server drops the connection; nothing was sent"
-        )
-    return request
-
-
-def checked_version(version: object) -> int:
-    """Return the version if it can be one: a 32-bit number, -1 for any.
-
-    Raises:
-        ConfigurationError: it cannot.
-    """
-    if not isinstance(version, int) or isinstance(version, bool) or not ANY_VERSION <= version < 1 << 31:
-        raise ConfigurationError(f"version is a number from 0 to 2147483647, or -1 for any, got {version!r}")
-    return version
-
-
-def checked_flags(**flags: object) -> None:
-    """Refuse what is not True or False.
-
-    Raises:
-        ConfigurationError: it names the flag.
-    """
-    for name, flag in flags.items():
-        if not isinstance(flag, bool):
-            raise ConfigurationError(f"{name} is True or False, got {flag!r}")
-
-
-def checked_acl(acl: Sequence[ACL] | None) -> tuple[ACL, ...]:
-    """Return the list, or that which lets everybody do everything.
-
-    Raises:
-        ConfigurationError: it is no list of ACL.
-    """
-    if acl is None:
-        return OPEN
-    given: object = acl
-    if not isinstance(given, list | tuple) or not all(isinstance(entry, ACL) for entry in given):
-        raise ConfigurationError("acl takes a list of coordinator.ACL(scheme, id, permissions)")
-    return tuple(acl)
+        return question

@@ -12,6 +12,8 @@ from kazoo.client import KazooClient
 
 from coordinator.testing import FaultProxy, ZooKeeperEnsemble, ZooKeeperServer, provide
 from coordinator.testing.container import engine_fault
+from tests import faces
+from tests.faces import Face
 from tests.support import observing
 
 if TYPE_CHECKING:
@@ -49,6 +51,13 @@ def observer(zookeeper: ZooKeeperServer) -> Iterator[KazooClient]:
     """A plain kazoo client, directly at the server: what others see."""
     with observing(zookeeper.hosts) as client:
         yield client
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+def face(request: pytest.FixtureRequest) -> Iterator[Face]:
+    """Makes coordinators: the same test runs on both faces."""
+    with faces.made(request.param) as make:
+        yield make
 
 
 @pytest.fixture(scope="session")

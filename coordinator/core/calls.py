@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 
+from coordinator.core.intent import Made
 from coordinator.core.messages import Settle, Waiter
 from coordinator.core.runner import Task
 
@@ -19,6 +20,8 @@ class Call:
     label: str
     timeout: float
     task: Task | None = None
+    made: Made | None = None
+    """What is to be undone when the task is over, because its caller has given up."""
     over: bool = False
 
 

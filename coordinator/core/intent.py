@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from coordinator.core.draft import Draft
 from coordinator.core.layout import ancestors_of
@@ -72,11 +72,17 @@ class Intent(ABC):
         return ()
 
 
-def create_parents(path: str) -> Flow[None]:
+Made: TypeAlias = list[tuple[str, int | None]]
+"""What a flow has created so far: each path with its czxid, None where that was not told."""
+
+
+def create_parents(path: str, made: Made | None = None) -> Flow[None]:
     """Create the missing ancestors, persistent and open, the topmost first."""
     for parent in ancestors_of(path):
         try:
-            yield from ask(Create(parent))
+            created, stat = yield from ask(Create(parent))
+            if made is not None:
+                made.append((created, stat.czxid))
         except NodeExistsError:
             continue
         except NoAuthError:

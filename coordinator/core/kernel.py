@@ -14,14 +14,16 @@ The rules, all of them (design: docs/design.md):
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
+from coordinator.core import operations
 from coordinator.core import session as machine
 from coordinator.core.calls import Alarms, Call, Calls
 from coordinator.core.draft import Draft
+from coordinator.core.intent import Made
 from coordinator.core.messages import (
     Abandon,
     AwaitSession,
@@ -96,6 +98,7 @@ class Kernel:
         self._rebuilds = 0
         self._rebuilt_at = 0.0
         self._rebuild_due = False
+        self._undoing: set[Task] = set()
         self._slots = Slots(self, self._runner)
 
     # -- from outside
@@ -217,10 +220,25 @@ class Kernel:
 
     def _abandoned(self, message: Abandon) -> None:
         call = self.calls.find(message.waiter)
+        if call is not None and call.task is not None and self._runner.give_up(call.task):
+            call.made = message.made  # to be undone when it is known what there is
+            return
         if call is not None:
-            if call.task is not None:
-                self._runner.cancel(call.task)
             self.calls.answer(call, error=ClosedError(f"{call.label}: given up"))
+        self._undo(message.made)
+
+    def _undo(self, made: Made) -> None:
+        """Delete what was created for somebody who has given up; closing waits for it, a little."""
+        if not made or self.session.phase is Phase.CLOSED:
+            return
+
+        def over(_: object) -> None:
+            self._undoing.discard(task)
+            self._tidied()
+
+        task = Task(operations.undo(made)(self.standing), finished=over, failed=over, waits_for_link=True)
+        self._undoing.add(task)
+        self._runner.start(task)
 
     def _replied(self, message: Replied) -> None:
         if message.request_id == self._proof or self._runner.awaits(message.request_id):
@@ -239,13 +257,22 @@ class Kernel:
         call = self.calls.add(message.waiter, message.label, message.timeout, message.deadline, self._cancel)
         call.task = Task(
             message.operation(self.standing),
-            finished=lambda value: self.calls.answer(call, value),
-            failed=lambda error: self.calls.answer(call, error=error),
+            finished=lambda value: self._answered(call, value, None),
+            failed=lambda error: self._answered(call, None, error),
             waits_for_link=True,
         )
         self._runner.start(call.task)
 
+    def _answered(self, call: Call, value: object, error: BaseException | None) -> None:
+        made = call.made
+        self.calls.answer(call, value, error)
+        if made is not None:
+            self._undo(made)
+            self._tidied()
+
     def _cancel(self, call: Call) -> None:
+        if call.task is not None and call.task.given_up:
+            return  # nobody waits any more; its link tells, at the latest when it breaks
         ambiguous = call.task is not None and self._runner.cancel(call.task)
         self.too_late(call, ambiguous=ambiguous)
 
@@ -313,8 +340,7 @@ class Kernel:
         # sync, because a server that lags would let us read backwards.
         request = Exists("/") if link is not None and link.read_only else Sync("/")
         self._send(self._proof, request)
-        if self._closing is not None:
-            self._stop_client()
+        self._tidied()
 
     def _expired(self, before: Session, told: Draft) -> None:
         self._former |= {before.session_id}
@@ -375,10 +401,19 @@ class Kernel:
             self._closing.waiters.append(message.waiter)
             return
         self._closing = _Closing(message.reason, [message.waiter])
-        self._abandon(ClosedError())
-        if self.session.session_id and self.session.link is None:
+        self._abandon(ClosedError(), leaving=self._untidy())
+        if self._untidy() or (self.session.session_id and self.session.link is None):
             self.alarms.set(self._moment.now + CLOSE_GRACE, self._stop_client)
         else:
+            self._stop_client()
+
+    def _untidy(self) -> set[Task]:
+        """Return what still has to end so that nothing is left of those who gave up."""
+        given_up = (call.task for call in self.calls.all() if call.task is not None and call.task.given_up)
+        return self._undoing.union(given_up)
+
+    def _tidied(self) -> None:
+        if self._closing is not None and self.session.link is not None and not self._untidy():
             self._stop_client()
 
     def _stop_client(self) -> None:
@@ -398,9 +433,11 @@ class Kernel:
             self._effects.append(Settle(waiter))
         self.alarms.clear()
 
-    def _abandon(self, error: CoordinatorError) -> None:
-        """Answer everybody who still waits."""
+    def _abandon(self, error: CoordinatorError, leaving: Container[Task | None] = ()) -> None:
+        """Answer everybody who still waits, but leave those tasks to their end."""
         for call in self.calls.all():
+            if call.task in leaving:
+                continue
             sent = call.task is not None and self._runner.cancel(call.task)
             # A copy each, because each is raised in another thread.
             self.calls.answer(call, error=ClosedError(ambiguous=True) if sent else copy(error))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
-from coordinator.core.intent import Intent
+from coordinator.core.intent import Intent, Made
 from coordinator.core.operations import Operation
 from coordinator.core.requests import Request
 from coordinator.core.session import Signal
@@ -133,9 +133,11 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Abandon:
-    """Whoever waits has given up: what is still held is not to be done."""
+    """Whoever waits, or waited, has given up: what is held is not done, what it made is undone."""
 
     waiter: Waiter
+    made: Made = field(default_factory=list)
+    """What his operation has created; it may grow until the operation is over."""
 
 
 Message: TypeAlias = (

@@ -13,7 +13,7 @@ from typing import Any
 
 from coordinator.core.messages import NotSent, Replied
 from coordinator.core.requests import Flow, Request
-from coordinator.errors import ConnectionLossError, CoordinatorError
+from coordinator.errors import ClosedError, ConnectionLossError, CoordinatorError
 
 
 @dataclass(eq=False, slots=True)
@@ -32,6 +32,8 @@ class Task:
     lost: bool = False
     """A write of it was sent, its answer was lost, and nothing has told yet what became of it."""
     over: bool = False
+    given_up: bool = False
+    """Nobody waits for it; it goes on only until it is known what a sent write came to."""
 
     @property
     def unresolved(self) -> bool:
@@ -120,8 +122,20 @@ class Runner:
         task.flow.close()
         return ambiguous
 
+    def give_up(self, task: Task) -> bool:
+        """End the flow, but not before it is known what was written; return whether it goes on."""
+        if task.unresolved:
+            task.given_up = True
+        else:
+            self.cancel(task)
+        return task.given_up
+
     def _ask(self, task: Task) -> None:
-        if self.ready and task.request is not None:
+        if task.given_up and not task.lost:
+            task.over = True
+            task.flow.close()
+            task.failed(ClosedError("given up"))
+        elif self.ready and task.request is not None:
             task.request_id = self.next_id()
             self._flying[task.request_id] = task
             self._send(task.request_id, task.request)

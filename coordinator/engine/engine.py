@@ -17,7 +17,6 @@ import queue
 import random
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
@@ -40,6 +39,7 @@ from coordinator.engine import clock
 from coordinator.engine.fanout import Fanout
 from coordinator.engine.logs import logger
 from coordinator.engine.port import Port
+from coordinator.engine.waiters import Waiter
 from coordinator.errors import ClosedError
 from coordinator.models import Phase, SessionInfo, Stats
 from coordinator.settings import Settings
@@ -85,12 +85,6 @@ class Engine:
         self._inbox.put(message)
         if self._over:  # nobody may be left to take it
             self._drain()
-
-    def ask(self, message: Callable[[Future[Any]], Message]) -> Future[Any]:
-        """Post a message that has a waiter, and return the future that it will settle."""
-        future: Future[Any] = Future()
-        self.post(message(future))
-        return future
 
     def join(self, timeout: float) -> bool:
         """Wait for the thread to end; return whether it did."""
@@ -203,7 +197,8 @@ class Engine:
             case Send(request_id=request_id, request=request, link=link):
                 return self._port.send(request_id, request, link)
             case Settle(waiter=waiter, value=value, error=error):
-                _settle(waiter, value, error)
+                if isinstance(waiter, Waiter):
+                    waiter.settle(value, error)
             case Refresh(token=token):
                 refreshed = self._refreshed.get(token)
                 if refreshed is not None:
@@ -234,17 +229,5 @@ class Engine:
             except queue.Empty:
                 return
             waiter = getattr(message, "waiter", None)
-            if waiter is not None:
-                _settle(waiter, None, ClosedError())
-
-
-def _settle(waiter: object, value: object, error: BaseException | None) -> None:
-    if not isinstance(waiter, Future):
-        return
-    try:
-        if error is not None:
-            waiter.set_exception(error)
-        else:
-            waiter.set_result(value)
-    except InvalidStateError:
-        pass  # whoever waited has given up
+            if isinstance(waiter, Waiter):
+                waiter.settle(None, ClosedError())

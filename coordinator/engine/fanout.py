@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from coordinator.events import BaseEvent, EventsDropped, Heartbeat, SessionClosed, SessionEvent
@@ -40,9 +41,12 @@ class _Gap:
 class Subscription:
     """The queue of one subscriber; filled by the engine, emptied by one reader."""
 
-    def __init__(self, kinds: tuple[type[BaseEvent], ...], limit: int) -> None:
+    def __init__(
+        self, kinds: tuple[type[BaseEvent], ...], limit: int, wake: Callable[[], None] | None = None
+    ) -> None:
         self._kinds = kinds
         self._limit = limit
+        self._wake = wake
         self._events: deque[BaseEvent | _Gap] = deque()
         self._gap: _Gap | None = None  # the one that is still unread
         self._changed = threading.Condition()
@@ -66,6 +70,8 @@ class Subscription:
             else:
                 self._events.append(event)
             self._changed.notify()
+        if self._wake is not None:
+            self._wake()
 
     def _drop(self, event: BaseEvent) -> None:
         if self._gap is None:
@@ -97,6 +103,8 @@ class Subscription:
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+        if self._wake is not None:
+            self._wake()
 
 
 class Fanout:
@@ -108,9 +116,17 @@ class Fanout:
         self._state: SessionEvent | None = None
         self._over = False
 
-    def subscribe(self, kinds: tuple[type[BaseEvent], ...], limit: int = QUEUE_LIMIT) -> Subscription:
-        """Return a new subscription; it begins with the event that made the present state."""
-        subscription = Subscription(kinds, limit)
+    def subscribe(
+        self,
+        kinds: tuple[type[BaseEvent], ...],
+        limit: int = QUEUE_LIMIT,
+        wake: Callable[[], None] | None = None,
+    ) -> Subscription:
+        """Return a new subscription; it begins with the event that made the present state.
+
+        ``wake`` is called, in any thread, when there is something new to be got.
+        """
+        subscription = Subscription(kinds, limit, wake)
         with self._lock:
             if self._state is not None:
                 subscription.put(self._state)

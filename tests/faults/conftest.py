@@ -10,6 +10,7 @@ from kazoo.client import KazooClient
 
 from coordinator import ChildrenView, Coordinator, Ephemeral, ZnodeView
 from coordinator.testing import FaultProxy, ZooKeeperServer, session_ids
+from tests.faces import Face
 from tests.support import Record, eventually, new_place, owner
 
 
@@ -53,11 +54,15 @@ def furnish(zk: Coordinator, observer: KazooClient) -> Household:
 
 @pytest.fixture
 def household(
-    request: pytest.FixtureRequest, zookeeper: ZooKeeperServer, proxy: FaultProxy, observer: KazooClient
+    face: Face,
+    request: pytest.FixtureRequest,
+    zookeeper: ZooKeeperServer,
+    proxy: FaultProxy,
+    observer: KazooClient,
 ) -> Iterator[Household]:
     """Behind the proxy; the session timeout is the parameter, 1.5 s by default."""
     timeout = getattr(request, "param", 1.5)
-    with Coordinator(proxy.hosts, session_timeout=timeout) as zk:
+    with face(proxy.hosts, session_timeout=timeout) as zk:
         yield furnish(zk, observer)
         session_id = zk.session.session_id
     eventually(lambda: session_id not in session_ids(zookeeper), "the session is gone from the server")

@@ -14,6 +14,7 @@ import pytest
 
 from coordinator import ClosedError, Coordinator, SessionEvent, StartError
 from coordinator.testing import FaultProxy, ZooKeeperServer, ephemerals, expire, session_ids, watches
+from tests.faces import Face
 from tests.support import Record, eventually, in_thread, new_place
 
 PROMISE = 2.0
@@ -41,10 +42,10 @@ def no_descriptors_left(zookeeper: ZooKeeperServer, proxy: FaultProxy) -> Iterat
     eventually(lambda: descriptors() <= before, "every socket is closed", timeout=3)
 
 
-def test_connected(zookeeper: ZooKeeperServer, proxy: FaultProxy) -> None:
+def test_connected(face: Face, zookeeper: ZooKeeperServer, proxy: FaultProxy) -> None:
     """The session, its ephemerals and its watches are gone from the server at once."""
     path = new_place()
-    zk = Coordinator(proxy.hosts).start()
+    zk = face(proxy.hosts).start()
     session_id = zk.session.session_id
     zk.ephemeral(path)
     zk.watch(path)
@@ -63,10 +64,10 @@ def test_connected(zookeeper: ZooKeeperServer, proxy: FaultProxy) -> None:
         zk.start()
 
 
-def test_connecting_to_nobody(proxy: FaultProxy) -> None:
+def test_connecting_to_nobody(face: Face, proxy: FaultProxy) -> None:
     """Refused, again and again."""
     proxy.refuse = True
-    zk = Coordinator(proxy.hosts, start_timeout=0).start()
+    zk = face(proxy.hosts, start_timeout=0).start()
     record = Record(zk)
     record.until("connection.failed")
     with promised():
@@ -74,30 +75,30 @@ def test_connecting_to_nobody(proxy: FaultProxy) -> None:
     assert record.rest()[-1].kind == "session.closed"
 
 
-def test_connecting_to_a_host_that_swallows_everything() -> None:
+def test_connecting_to_a_host_that_swallows_everything(face: Face) -> None:
     """The kernel never completes the connection: a full backlog."""
     with socket.socket() as deaf, socket.socket() as filler:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(0)
         filler.connect(deaf.getsockname())
         port = deaf.getsockname()[1]
-        zk = Coordinator(f"127.0.0.1:{port}", start_timeout=0, session_timeout=30.0).start()
+        zk = face(f"127.0.0.1:{port}", start_timeout=0, session_timeout=30.0).start()
         with promised():
             zk.close()
 
 
-def test_in_the_handshake(proxy: FaultProxy) -> None:
+def test_in_the_handshake(face: Face, proxy: FaultProxy) -> None:
     """The server accepts the connection and says nothing."""
     proxy.blackhole = True
-    zk = Coordinator(proxy.hosts, start_timeout=0, session_timeout=30.0).start()
+    zk = face(proxy.hosts, start_timeout=0, session_timeout=30.0).start()
     eventually(lambda: proxy.connections)
     with promised():
         zk.close()
 
 
-def test_verifying(zookeeper: ZooKeeperServer, proxy: FaultProxy) -> None:
+def test_verifying(face: Face, zookeeper: ZooKeeperServer, proxy: FaultProxy) -> None:
     """The server accepted the session, and the link froze before the first round trip."""
-    zk = Coordinator(proxy.hosts, start_timeout=0, session_timeout=30.0)
+    zk = face(proxy.hosts, start_timeout=0, session_timeout=30.0)
     record = Record(zk)
     proxy.latency = 0.15  # the handshake's answer passes; the proof's is still under way
     zk.start()
@@ -109,9 +110,9 @@ def test_verifying(zookeeper: ZooKeeperServer, proxy: FaultProxy) -> None:
     assert record.rest()[-1].kind == "session.closed"
 
 
-def test_frozen(proxy: FaultProxy) -> None:
+def test_frozen(face: Face, proxy: FaultProxy) -> None:
     """Connected, but nothing passes any more, and an operation is on its way."""
-    zk = Coordinator(proxy.hosts, session_timeout=30.0).start()
+    zk = face(proxy.hosts, session_timeout=30.0).start()
     proxy.blackhole = True
     pending = in_thread(lambda: zk.set("/", b""))
     eventually(lambda: zk._engine._kernel._runner._flying)
@@ -122,9 +123,9 @@ def test_frozen(proxy: FaultProxy) -> None:
     assert closed.value.ambiguous
 
 
-def test_lapsed(proxy: FaultProxy) -> None:
+def test_lapsed(face: Face, proxy: FaultProxy) -> None:
     """Long after the session can have lived."""
-    zk = Coordinator(proxy.hosts, session_timeout=0.5).start()
+    zk = face(proxy.hosts, session_timeout=0.5).start()
     record = Record(zk)
     proxy.refuse = True
     proxy.cut()
@@ -133,12 +134,12 @@ def test_lapsed(proxy: FaultProxy) -> None:
         zk.close()
 
 
-def test_in_a_recovery(zookeeper: ZooKeeperServer, proxy: FaultProxy) -> None:
+def test_in_a_recovery(face: Face, zookeeper: ZooKeeperServer, proxy: FaultProxy) -> None:
     """The session expired a moment ago, and 200 ephemerals are on their way back."""
     base = new_place()
-    with Coordinator(zookeeper.hosts) as other:
+    with face(zookeeper.hosts) as other:
         other.create(base)
-    zk = Coordinator(proxy.hosts, session_timeout=10.0).start()
+    zk = face(proxy.hosts, session_timeout=10.0).start()
     for number in range(200):
         zk.ephemeral(f"{base}/{number}", wait=False)
     zk.exists(base)
@@ -194,10 +195,10 @@ def test_with_a_handler_that_does_not_return(zookeeper: ZooKeeperServer) -> None
         thread.join(5)
 
 
-def test_start_that_fails_closes(proxy: FaultProxy) -> None:
+def test_start_that_fails_closes(face: Face, proxy: FaultProxy) -> None:
     """A start without a server leaves nothing behind, and says what was wrong."""
     proxy.refuse = True
-    zk = Coordinator(proxy.hosts, start_timeout=0.3)
+    zk = face(proxy.hosts, start_timeout=0.3)
     record = Record(zk)
     began = time.monotonic()
     with pytest.raises(StartError, match=f"{proxy.hosts}: refused") as failed:
@@ -208,9 +209,9 @@ def test_start_that_fails_closes(proxy: FaultProxy) -> None:
     assert (closed.kind, closed.reason) == ("session.closed", "gave_up")
 
 
-def test_never_started() -> None:
+def test_never_started(face: Face) -> None:
     """Nothing was begun, so there is nothing to wait for."""
-    zk = Coordinator("127.0.0.1:1")
+    zk = face("127.0.0.1:1")
     zk.on(print)
     stream = zk.events()
     zk.close()

@@ -23,12 +23,13 @@ from coordinator import (
     ZnodeUnreadable,
 )
 from coordinator.testing import FaultProxy, ZooKeeperServer, watches
+from tests.faces import Face
 from tests.support import Record, eventually, in_thread, new_place
 
 
 @pytest.fixture
-def zk(proxy: FaultProxy) -> Iterator[Coordinator]:
-    with Coordinator(proxy.hosts, session_timeout=10.0) as started:
+def zk(face: Face, proxy: FaultProxy) -> Iterator[Coordinator]:
+    with face(proxy.hosts, session_timeout=10.0) as started:
         yield started
 
 

@@ -26,13 +26,15 @@ from coordinator.core.messages import Submit
 from coordinator.core.requests import Create, Get
 from coordinator.core.session import LinkDown
 from coordinator.engine import clock
+from coordinator.engine.waiters import ThreadWaiter
 from coordinator.testing import FaultProxy
+from tests.faces import Face
 from tests.support import Record, eventually, in_thread, new_place
 
 
 @pytest.fixture
-def zk(proxy: FaultProxy) -> Iterator[Coordinator]:
-    with Coordinator(proxy.hosts, session_timeout=10.0) as started:
+def zk(face: Face, proxy: FaultProxy) -> Iterator[Coordinator]:
+    with face(proxy.hosts, session_timeout=10.0) as started:
         yield started
 
 
@@ -88,21 +90,18 @@ def test_ten_thousand_while_suspended(
 def test_ten_thousand_pending_do_not_hold_up_close(suspended: Coordinator) -> None:
     """10,000 operations outstanding at once are all answered by close(), within 2 s."""
     deadline = clock.now() + 60
-    pending = [
-        suspended._engine.ask(
-            lambda future, path=f"/pending-{number}": Submit(
-                operations.create(Create(path)), f"create {path}", deadline, 60.0, future
-            )
-        )
-        for number in range(10_000)
-    ]
+    pending = [ThreadWaiter() for _ in range(10_000)]
+    for number, waiter in enumerate(pending):
+        create = operations.create(Create(f"/pending-{number}"))
+        suspended._engine.post(Submit(create, "create", deadline, 60.0, waiter))
     began = time.monotonic()
     suspended.close()
     assert time.monotonic() - began < 2
-    for future in pending:
-        error = future.exception(timeout=0)
-        assert isinstance(error, ClosedError)
-        assert not error.ambiguous
+    for waiter in pending:
+        assert waiter.wait(0)
+        with pytest.raises(ClosedError) as closed:
+            waiter.answer()
+        assert not closed.value.ambiguous
 
 
 def test_held_operations_are_carried_out_in_order(

@@ -11,7 +11,6 @@ from coordinator import (
     ACL,
     ConfigurationError,
     ConnectionLossError,
-    Coordinator,
     DuplicateEphemeralError,
     EphemeralConflict,
     EphemeralConflictError,
@@ -27,6 +26,7 @@ from coordinator import (
 )
 from coordinator.models import hex_id
 from coordinator.testing import FaultProxy, ZooKeeperServer, expire, session_ids
+from tests.faces import Face
 from tests.faults.conftest import Household
 from tests.support import Record, eventually, in_thread, new_place, owner, story
 
@@ -55,12 +55,12 @@ def test_node_of_my_own_living_former_session_is_replaced(
 
 
 def test_foreign_owner_is_not_touched_and_succeeded(
-    zookeeper: ZooKeeperServer, observer: KazooClient
+    face: Face, zookeeper: ZooKeeperServer, observer: KazooClient
 ) -> None:
     """A foreign live owner is reported and left alone; when it goes, the node is ours."""
     path = new_place()
     observer.create(path, b"theirs", ephemeral=True)
-    with Coordinator(zookeeper.hosts) as zk:
+    with face(zookeeper.hosts) as zk:
         record = Record(zk, EphemeralEvent)
         mine = zk.ephemeral(path, b"mine")
         conflict = record.until("ephemeral.conflict")[-1]
@@ -84,11 +84,11 @@ def test_foreign_owner_is_not_touched_and_succeeded(
         assert story(record.events).count("ephemeral.conflict") == 1
 
 
-def test_conflict_can_be_an_error(zookeeper: ZooKeeperServer, observer: KazooClient) -> None:
+def test_conflict_can_be_an_error(face: Face, zookeeper: ZooKeeperServer, observer: KazooClient) -> None:
     """on_conflict="fail": it raises, says whose it is, and keeps nothing."""
     path = new_place()
     observer.create(path, b"theirs")
-    with Coordinator(zookeeper.hosts) as zk:
+    with face(zookeeper.hosts) as zk:
         with pytest.raises(EphemeralConflictError, match=path) as failed:
             zk.ephemeral(path, on_conflict="fail")
         assert failed.value.owner_session_id == 0  # not an ephemeral at all
@@ -126,11 +126,13 @@ def test_new_data_outlives_the_session(
     assert observer.get(household.paths[0])[0] == b"newer"
 
 
-def test_refused_creation_does_not_spin(zookeeper: ZooKeeperServer, observer: KazooClient) -> None:
+def test_refused_creation_does_not_spin(
+    face: Face, zookeeper: ZooKeeperServer, observer: KazooClient
+) -> None:
     """NoAuth, InvalidACL: raised as a first outcome; else told, and tried at most once a second."""
     base = new_place()
     observer.create(base, acl=[KazooACL(1 | 16, Id("world", "anyone"))])
-    with Coordinator(zookeeper.hosts) as zk:
+    with face(zookeeper.hosts) as zk:
         with pytest.raises(NoAuthError, match=base):
             zk.ephemeral(f"{base}/w")
         record = Record(zk, EphemeralFailed)
@@ -146,31 +148,33 @@ def test_refused_creation_does_not_spin(zookeeper: ZooKeeperServer, observer: Ka
         observer.set_acls(base, [KazooACL(31, Id("world", "anyone"))])
 
 
-def test_invalid_acl_is_an_error(zookeeper: ZooKeeperServer) -> None:
+def test_invalid_acl_is_an_error(face: Face, zookeeper: ZooKeeperServer) -> None:
     """An ACL that the server refuses is raised, and nothing is kept."""
     path = new_place()
-    with Coordinator(zookeeper.hosts) as zk:
+    with face(zookeeper.hosts) as zk:
         for acl in ([], [ACL("auth", "", "cdrwa")]):
             with pytest.raises(InvalidACLError):
                 zk.ephemeral(path, acl=acl)
         zk.ephemeral(path)
 
 
-def test_closing_deletes_only_what_is_mine(zookeeper: ZooKeeperServer, observer: KazooClient) -> None:
+def test_closing_deletes_only_what_is_mine(
+    face: Face, zookeeper: ZooKeeperServer, observer: KazooClient
+) -> None:
     """close() deletes the znode of this session, and not one that somebody put in its place."""
     mine, theirs = new_place(), new_place()
     observer.create(theirs, b"theirs")
-    with Coordinator(zookeeper.hosts) as zk:
+    with face(zookeeper.hosts) as zk:
         zk.ephemeral(mine).close()
         assert observer.exists(mine) is None
         zk.ephemeral(theirs).close()
     assert observer.get(theirs)[0] == b"theirs"
 
 
-def test_one_ephemeral_for_each_path(zookeeper: ZooKeeperServer) -> None:
+def test_one_ephemeral_for_each_path(face: Face, zookeeper: ZooKeeperServer) -> None:
     """A second one on the same path raises, until the first is closed."""
     path = new_place()
-    with Coordinator(zookeeper.hosts) as zk:
+    with face(zookeeper.hosts) as zk:
         first = zk.ephemeral(path)
         with pytest.raises(DuplicateEphemeralError, match=path):
             zk.ephemeral(path)
@@ -180,10 +184,10 @@ def test_one_ephemeral_for_each_path(zookeeper: ZooKeeperServer) -> None:
         zk.ephemeral(path)
 
 
-def test_a_refused_timeout_takes_no_path(zookeeper: ZooKeeperServer) -> None:
+def test_a_refused_timeout_takes_no_path(face: Face, zookeeper: ZooKeeperServer) -> None:
     """What is wrong with an argument is said before anything is begun, or ended."""
     path = new_place()
-    with Coordinator(zookeeper.hosts) as zk:
+    with face(zookeeper.hosts) as zk:
         with pytest.raises(ConfigurationError):
             zk.ephemeral(path, timeout=-1)
         worker = zk.ephemeral(path)
@@ -195,12 +199,12 @@ def test_a_refused_timeout_takes_no_path(zookeeper: ZooKeeperServer) -> None:
 
 
 def test_intent_whose_answer_was_lost_adopts_its_own(
-    zookeeper: ZooKeeperServer, proxy: FaultProxy, observer: KazooClient
+    face: Face, zookeeper: ZooKeeperServer, proxy: FaultProxy, observer: KazooClient
 ) -> None:
     """Created, answer lost: the owner tells that it is ours, and it is told once."""
     base = new_place()
     observer.create(base)
-    with Coordinator(proxy.hosts, session_timeout=5.0) as zk:
+    with face(proxy.hosts, session_timeout=5.0) as zk:
         record = Record(zk, EphemeralEvent)
         proxy.blackhole_down = True
         worker = zk.ephemeral(f"{base}/w", b"here", wait=False)
@@ -218,11 +222,11 @@ def test_intent_whose_answer_was_lost_adopts_its_own(
 
 @pytest.mark.parametrize("ephemeral", [True, False])
 def test_plain_create_whose_answer_was_lost(
-    zookeeper: ZooKeeperServer, proxy: FaultProxy, observer: KazooClient, *, ephemeral: bool
+    face: Face, zookeeper: ZooKeeperServer, proxy: FaultProxy, observer: KazooClient, *, ephemeral: bool
 ) -> None:
     """An ephemeral is resolved by its owner; anything else is reported as ambiguous."""
     path = new_place()
-    with Coordinator(proxy.hosts, session_timeout=5.0) as zk:
+    with face(proxy.hosts, session_timeout=5.0) as zk:
         proxy.blackhole_down = True
         record = Record(zk, SessionResumed)
         created = in_thread(lambda: zk.create(path, b"x", ephemeral=ephemeral))

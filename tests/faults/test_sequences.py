@@ -8,8 +8,9 @@ import time
 import pytest
 from kazoo.client import KazooClient
 
-from coordinator import AuthFailedError, Coordinator, CoordinatorError, SessionSuspended
+from coordinator import AuthFailedError, CoordinatorError, SessionSuspended
 from coordinator.testing import FaultProxy, ZooKeeperEnsemble, ZooKeeperServer, session_ids
+from tests.faces import Face
 from tests.faults.conftest import Household, furnish
 from tests.support import Record, eventually, expire_behind, new_place, observing, owner, story
 
@@ -27,9 +28,9 @@ NEW_SESSION = [
 ]
 
 
-def test_first_start(zookeeper: ZooKeeperServer) -> None:
+def test_first_start(face: Face, zookeeper: ZooKeeperServer) -> None:
     """The first session is epoch 1, and its timeout is the one that was negotiated."""
-    zk = Coordinator(zookeeper.hosts, session_timeout=100.0)
+    zk = face(zookeeper.hosts, session_timeout=100.0)
     record = Record(zk)
     with zk:
         (opened, established) = record.until("session.established")
@@ -183,9 +184,9 @@ def test_half_open_link_without_traffic(household: Household, proxy: FaultProxy)
     assert story(household.record.until("session.resumed")) == ["connection.opened", "session.resumed"]
 
 
-def test_unknown_authentication_scheme(zookeeper: ZooKeeperServer) -> None:
+def test_unknown_authentication_scheme(face: Face, zookeeper: ZooKeeperServer) -> None:
     """A scheme that the server does not know ends it: closed, and never established."""
-    zk = Coordinator(zookeeper.hosts, auth="nosuch:planted-secret")
+    zk = face(zookeeper.hosts, auth="nosuch:planted-secret")
     record = Record(zk)
     with pytest.raises(AuthFailedError) as failed:
         zk.start()
@@ -257,11 +258,11 @@ def test_server_restarted(household: Household, zookeeper: ZooKeeperServer, obse
     assert [worker.czxid for worker in household.workers] == before
 
 
-def test_leader_of_three_killed(ensemble: ZooKeeperEnsemble) -> None:
+def test_leader_of_three_killed(face: Face, ensemble: ZooKeeperEnsemble) -> None:
     """The ensemble elects another leader; the session and what it holds live on."""
     leader = ensemble.leader()
     try:
-        with observing(ensemble.hosts) as observer, Coordinator(ensemble.hosts, session_timeout=10.0) as zk:
+        with observing(ensemble.hosts) as observer, face(ensemble.hosts, session_timeout=10.0) as zk:
             household = furnish(zk, observer)
             before = [worker.czxid for worker in household.workers]
             leader.kill()
@@ -315,9 +316,9 @@ def test_data_wiped(household: Household, zookeeper: ZooKeeperServer, observer: 
         household.assert_back(newcomer)
 
 
-def test_closing_while_suspended(zookeeper: ZooKeeperServer, proxy: FaultProxy) -> None:
+def test_closing_while_suspended(face: Face, zookeeper: ZooKeeperServer, proxy: FaultProxy) -> None:
     """close() keeps its promise with the link down; the stream ends with session.closed."""
-    zk = Coordinator(proxy.hosts, session_timeout=3.0).start()
+    zk = face(proxy.hosts, session_timeout=3.0).start()
     record = Record(zk)
     zk.ephemeral(new_place())
     record.until("ephemeral.created")
@@ -331,10 +332,10 @@ def test_closing_while_suspended(zookeeper: ZooKeeperServer, proxy: FaultProxy) 
 
 
 def test_closing_while_suspended_ends_the_session_if_the_link_returns(
-    zookeeper: ZooKeeperServer, proxy: FaultProxy
+    face: Face, zookeeper: ZooKeeperServer, proxy: FaultProxy
 ) -> None:
     """A link that comes back during close() is used to end the session on the server."""
-    zk = Coordinator(proxy.hosts, session_timeout=30.0).start()
+    zk = face(proxy.hosts, session_timeout=30.0).start()
     record = Record(zk, SessionSuspended)
     session_id = zk.session.session_id
     proxy.refuse = True
@@ -348,12 +349,12 @@ def test_closing_while_suspended_ends_the_session_if_the_link_returns(
 
 
 def test_start_without_a_server_which_comes_later(
-    zookeeper: ZooKeeperServer, proxy: FaultProxy, observer: KazooClient
+    face: Face, zookeeper: ZooKeeperServer, proxy: FaultProxy, observer: KazooClient
 ) -> None:
     """start_timeout=0 does not wait; what was wanted meanwhile comes true with the server."""
     proxy.refuse = True
     base = new_place()
-    with Coordinator(proxy.hosts, start_timeout=0, session_timeout=2.0) as zk:
+    with face(proxy.hosts, start_timeout=0, session_timeout=2.0) as zk:
         record = Record(zk)
         worker = zk.ephemeral(f"{base}/w", b"here", wait=False)
         view = zk.watch_children(base, wait=False)

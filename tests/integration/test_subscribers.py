@@ -69,7 +69,7 @@ def test_slow_subscriber(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It gets one events.dropped for what it missed, and every session event all the same."""
-    monkeypatch.setattr(fanout.Fanout.subscribe, "__defaults__", (5,))
+    monkeypatch.setattr(fanout.Fanout.subscribe, "__defaults__", (5, None))
     path = new_place()
     observer.create(path)
     with Coordinator(proxy.hosts) as zk:

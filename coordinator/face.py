@@ -1,0 +1,193 @@
+"""What both coordinators have in common: how they are made, what they show, what they prepare.
+
+None of it waits; ``Coordinator`` (client.py) and ``AsyncCoordinator`` (aio.py) add that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar
+
+from coordinator.core.layout import check_path, deletable
+from coordinator.core.requests import Create
+from coordinator.engine.engine import Engine
+from coordinator.errors import ClosedError, ConfigurationError, DuplicateEphemeralError, MissingChrootError
+from coordinator.events import BaseEvent
+from coordinator.handles import ChildrenViewHandle, EphemeralHandle, Handle, ZnodeViewHandle
+from coordinator.models import ACL, SessionInfo, Stats
+from coordinator.payload import check_model, encode
+from coordinator.questions import Question, Questions, checked_acl
+from coordinator.settings import Auth, Settings
+
+EphemeralT = TypeVar("EphemeralT", bound=EphemeralHandle)
+ZnodeViewT = TypeVar("ZnodeViewT", bound=ZnodeViewHandle[Any])
+ChildrenViewT = TypeVar("ChildrenViewT", bound=ChildrenViewHandle)
+
+NOT_STARTED = "the coordinator is not started: use it in a with statement, or call start()"
+
+
+class Face:
+    """A coordinator, but for whatever waits."""
+
+    def __init__(
+        self,
+        hosts: str | Settings | None = None,
+        *,
+        session_timeout: float | None = None,
+        start_timeout: float | None = None,
+        operation_timeout: float | None = None,
+        connect_timeout: float | None = None,
+        retry_first_delay: float | None = None,
+        retry_max_delay: float | None = None,
+        read_only: bool | None = None,
+        auth: Auth | str | Sequence[Auth | str] | None = None,
+    ) -> None:
+        given = {
+            "session_timeout": session_timeout,
+            "start_timeout": start_timeout,
+            "operation_timeout": operation_timeout,
+            "connect_timeout": connect_timeout,
+            "retry_first_delay": retry_first_delay,
+            "retry_max_delay": retry_max_delay,
+            "read_only": read_only,
+            "auth": auth,
+        }
+        if isinstance(hosts, Settings):
+            if any(value is not None for value in given.values()):
+                raise ConfigurationError("give either Settings or single arguments, not both")
+            self.settings = hosts
+        else:
+            self.settings = Settings.make(hosts=hosts, **given)
+        self._engine = Engine(self.settings)
+        self._questions = Questions(self.settings)
+        self._started = False
+        self._closed = False
+        self._handlers: list[Any] = []
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.settings.hosts} {self.session!r}>"
+
+    # -- what is known
+
+    @property
+    def session(self) -> SessionInfo:
+        """The session as this moment knows it; never waits."""
+        return self._engine.session
+
+    @property
+    def stats(self) -> Stats:
+        """Counts of what the events told, over the life and over the last hour."""
+        return self._engine.stats
+
+    @property
+    def kazoo(self) -> Any:
+        """Kazoo's client below, for everything that is not here.
+
+        Do not stop it. After its thread has ended by a fault it is replaced by another
+        one, on the same session: ask for it anew instead of keeping it.
+        """
+        return self._engine.client
+
+    # -- what is prepared
+
+    def _new_ephemeral(
+        self,
+        kind: Callable[..., EphemeralT],
+        path: str,
+        value: object,
+        *,
+        acl: Sequence[ACL] | None,
+        on_conflict: Literal["wait", "fail"],
+        model: Any,
+        wait: bool,
+        timeout: float | None,
+    ) -> tuple[EphemeralT, Question[None]]:
+        deletable(path)
+        if on_conflict not in ("wait", "fail"):
+            raise ConfigurationError(f'on_conflict is "wait" or "fail", got {on_conflict!r}')
+        if on_conflict == "fail" and not wait:
+            raise ConfigurationError('on_conflict="fail" raises, so that it needs wait=True')
+        data, acls = encode(value, model), checked_acl(acl)
+        self._questions.sized(Create(path, data, ephemeral=True, acl=acls))
+        self._check_open()
+        self._questions.limit(timeout)
+        if not self._engine.claim(path):
+            raise DuplicateEphemeralError(f"this coordinator keeps an ephemeral at {path} already")
+        handle = kind(
+            self._engine, self._questions, path, data, acl=acls, on_conflict=on_conflict, model=model
+        )
+        return handle, self._want(handle, timeout)
+
+    def _new_view(
+        self, kind: Callable[..., ZnodeViewT], path: str, model: Any, timeout: float | None
+    ) -> tuple[ZnodeViewT, Question[None]]:
+        check_path(path)
+        check_model(model)
+        self._check_open()
+        self._questions.limit(timeout)
+        view = kind(self._engine, self._questions, path, model)
+        return view, self._want(view, timeout)
+
+    def _new_children_view(
+        self, kind: Callable[..., ChildrenViewT], path: str, timeout: float | None
+    ) -> tuple[ChildrenViewT, Question[None]]:
+        check_path(path)
+        self._check_open()
+        self._questions.limit(timeout)
+        view = kind(self._engine, self._questions, path)
+        return view, self._want(view, timeout)
+
+    def _want(self, handle: Handle, timeout: float | None) -> Question[None]:
+        return self._questions.want(handle._intent, handle._label, timeout)
+
+    def _begin(self) -> bool:
+        """Start the engine; return whether it was not started before."""
+        if self._closed:
+            raise ClosedError("a closed coordinator cannot be started again; make a new one")
+        first, self._started = not self._started, True
+        if first:
+            self._engine.start()
+        return first
+
+    def _end(self) -> bool:
+        """Mark it closed; return whether there is an engine to be ended."""
+        first, self._closed = not self._closed, True
+        if first and not self._started:
+            self._engine.never()
+        return first and self._started
+
+    def _missing_chroot(self) -> MissingChrootError:
+        chroot = self.settings.chroot
+        return MissingChrootError(
+            f"chroot {chroot} does not exist on {self.session.server}; create it first, by a "
+            f"coordinator without a chroot: create({chroot!r}, parents=True)"
+        )
+
+    def _check_open(self) -> None:
+        if not self._started:
+            raise ClosedError(NOT_STARTED)
+        if self._closed:
+            raise ClosedError
+
+
+def checked_kinds(kinds: tuple[type[BaseEvent], ...]) -> tuple[type[BaseEvent], ...]:
+    """Return the kinds if they are event classes.
+
+    Raises:
+        ConfigurationError: one of them is not.
+    """
+    for kind in kinds:
+        checked: object = kind
+        if not (isinstance(checked, type) and issubclass(checked, BaseEvent)):
+            raise ConfigurationError(f"events() takes event classes, got {kind!r}")
+    return kinds
+
+
+def checked_handler(handler: object) -> None:
+    """Refuse what cannot be called.
+
+    Raises:
+        ConfigurationError: it names its type.
+    """
+    if not callable(handler):
+        raise ConfigurationError(f"on() takes a callable first, got {type(handler).__name__}")

@@ -53,8 +53,9 @@ async def ask(engine: Engine, bridge: LoopBridge, question: Question[T]) -> T:
     try:
         answer = await waiter.future
     except (asyncio.CancelledError, GeneratorExit):
-        if not waiter.future.cancel():
-            waiter.future.exception()  # it came in the same moment; nobody will look at it
+        if waiter.future.done() and not waiter.future.cancelled():
+            waiter.future.exception()  # it came in the same moment; asyncio would miss that somebody looks
+        waiter.future.cancel()
         engine.post(Abandon(waiter, question.made))
         raise
     finally:

@@ -10,8 +10,9 @@ import pytest
 from fake import World
 
 from coordinator.core import operations
+from coordinator.core.intent import Made
 from coordinator.core.kernel import CLOSE_GRACE
-from coordinator.core.messages import Abandon, ClientEnded, Fired, NotSent, Replied
+from coordinator.core.messages import Abandon, ClientEnded, Close, Fired, NotSent, Replied
 from coordinator.core.mirror import ChildrenMirror, ZnodeMirror
 from coordinator.core.presence import Presence
 from coordinator.core.requests import Children, Create, Delete, Exists, Get, Set, Sync
@@ -1591,3 +1592,101 @@ def test_new_data_that_is_late_may_have_been_written(linked):
     linked.cut(applied=1)
     linked.advance(2.0, alive=False)
     assert linked.error("set").ambiguous
+
+
+def creating(linked: World, *, parents: bool = False, ephemeral: bool = False) -> Made:
+    """Begin to create /a/b, or /new; what it makes is noted in what is returned."""
+    made: Made = []
+    path = "/a/b" if parents else "/new"
+    operation = operations.create(Create(path, ephemeral=ephemeral), parents=parents, made=made)
+    linked.submit(operation, f"create {len(linked.answers)}", timeout=1.0)
+    return made
+
+
+def test_who_gives_up_a_create_on_the_wire_has_it_undone(linked):
+    """It may be carried out all the same: then it is deleted again."""
+    made = creating(linked)
+    linked.say(Abandon("create 0", made))
+    linked.settle()
+    assert linked.zookeeper.stat("/new") is None
+    assert len(linked.requests(Create)) == 1
+    assert linked.error("create 0") is None
+
+
+def test_who_gives_up_what_was_answered_has_it_undone(linked):
+    """The answer had come, and nobody took it."""
+    made = creating(linked)
+    linked.settle()
+    assert linked.zookeeper.stat("/new") is not None
+    linked.say(Abandon("create 0", made))
+    linked.settle()
+    assert linked.zookeeper.stat("/new") is None
+
+
+def test_who_gives_up_half_way_has_the_half_undone(linked):
+    """Parents were created; the rest is not begun any more."""
+    made = creating(linked, parents=True)
+    while not made:
+        linked.reply()
+    assert [request.path for request in linked.requests(Create)] == ["/a/b", "/a", "/a/b"]
+    linked.cut()
+    linked.say(Abandon("create 0", made))
+    linked.up()
+    assert linked.zookeeper.stat("/a") is None
+    assert len(linked.requests(Create)) == 3
+
+
+def test_what_was_given_up_is_not_undone_where_others_have_changed_it(linked):
+    """It has another version, or children, or is another znode by now."""
+    for change in (Set("/new", b"theirs"), Create("/new/child"), Delete("/new")):
+        made = creating(linked)
+        linked.settle()
+        linked.others(change)
+        if isinstance(change, Delete):
+            linked.others(Create("/new"))
+        linked.say(Abandon("answered already", made))
+        linked.settle()
+        assert linked.zookeeper.stat("/new") is not None
+        if isinstance(change, Create):
+            linked.others(Delete("/new/child"))
+        linked.others(Delete("/new"))
+
+
+def test_what_was_given_up_outlives_its_deadline(linked):
+    """The answer comes after the time was over: what it tells of is undone all the same."""
+    made = creating(linked)
+    linked.say(Abandon("create 0", made))
+    linked.advance(2.0, alive=False)
+    assert linked.wire
+    linked.settle()
+    assert linked.zookeeper.stat("/new") is None
+
+
+def test_an_ephemeral_that_was_given_up_is_undone_after_a_lost_answer(linked):
+    """Its owner tells that it was created."""
+    made = creating(linked, ephemeral=True)
+    linked.say(Abandon("create 0", made))
+    linked.cut(applied=1)
+    assert linked.zookeeper.stat("/new") is not None
+    linked.up()
+    assert linked.zookeeper.stat("/new") is None
+
+
+def test_closing_waits_for_what_is_undone(linked):
+    """Only over a link can it be deleted; at the latest after a grace it is left."""
+    made = creating(linked)
+    linked.say(Abandon("create 0", made))
+    linked.say(Close("requested", "close"))
+    assert not linked.stops
+    linked.settle()
+    assert linked.zookeeper.stat("/new") is None
+    assert linked.stops
+
+
+def test_closing_does_not_wait_for_ever(linked):
+    """The server does not answer."""
+    made = creating(linked)
+    linked.say(Abandon("create 0", made))
+    linked.say(Close("requested", "close"))
+    linked.advance(CLOSE_GRACE + 0.01, alive=False)
+    assert linked.stops

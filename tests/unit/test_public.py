@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import subprocess
+import sys
 
 import pytest
 
@@ -78,6 +80,51 @@ def test_the_package_names_what_it_exports():
     """Whatever public class stands at the root is promised, and nothing else is."""
     names = {name for name, one in vars(coordinator).items() if one in CLASSES.values()}
     assert names - set(coordinator.__all__) == set()
+
+
+def fresh(code: str) -> str:
+    """What a Python of its own prints."""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.strip()
+
+
+def test_importing_the_package_loads_nothing():
+    """What is public is loaded with the first name that is asked for."""
+    heavy = "sorted({'pydantic', 'kazoo', 'coordinator.public'} & set(sys.modules))"
+    assert fresh(f"import sys, coordinator; coordinator.__version__; print({heavy})") == "[]"
+    asked = "hasattr(coordinator, '__wrapped__'), hasattr(coordinator, '__all__')"
+    assert fresh(f"import coordinator; print(({asked}))") == "(False, True)"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from coordinator import *; print(Coordinator, SessionExpired, NoNodeError)",
+        "import coordinator as c; print(c.Coordinator, c.SessionExpired, c.NoNodeError)",
+        "import coordinator.engine.port, coordinator as c; "
+        "print(c.Coordinator, c.SessionExpired, c.NoNodeError)",
+        "from coordinator import errors, events; from coordinator import Coordinator as c; "
+        "print(c, events.SessionExpired, errors.NoNodeError)",
+    ],
+)
+def test_however_it_is_imported_the_names_are_there(code):
+    """And are the same."""
+    names = ("client.Coordinator", "events.SessionExpired", "NoNodeError")
+    assert fresh(code) == " ".join(f"<class 'coordinator.{name}'>" for name in names)
+
+
+@pytest.mark.parametrize("name", ["errors", "engine.port", "testing", "cli.app"])
+def test_a_module_can_be_imported_first(name):
+    """Nothing relies on all of it having been loaded."""
+    assert fresh(f"import coordinator.{name} as module; print(module.__name__)") == f"coordinator.{name}"
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    """As of any module."""
+    with pytest.raises(AttributeError, match="module 'coordinator' has no attribute 'nope'"):
+        _ = coordinator.nope
+    assert {*coordinator.__all__} <= {*dir(coordinator)}
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -1,0 +1,48 @@
+"""All that is public; ``import coordinator`` loads it when the first name is asked for."""
+
+from coordinator.aio import AsyncCoordinator
+from coordinator.awaiting import (
+    AsyncChildrenView,
+    AsyncEphemeral,
+    AsyncEventStream,
+    AsyncTransaction,
+    AsyncZnodeView,
+    HandlerTask,
+)
+from coordinator.blocking import ChildrenView, Ephemeral, EventStream, HandlerThread, Transaction, ZnodeView
+from coordinator.client import Coordinator
+from coordinator.engine.handler import KazooHandler
+from coordinator.errors import *  # noqa: F403 -- the whole tree is public
+from coordinator.errors import __all__ as _errors
+from coordinator.events import *  # noqa: F403 -- every kind is public
+from coordinator.events import __all__ as _events
+from coordinator.models import ACL, Phase, SessionInfo, Stat, Stats, Znode
+from coordinator.settings import Auth, Settings
+
+__all__ = [
+    "ACL",
+    "AsyncChildrenView",
+    "AsyncCoordinator",
+    "AsyncEphemeral",
+    "AsyncEventStream",
+    "AsyncTransaction",
+    "AsyncZnodeView",
+    "Auth",
+    "ChildrenView",
+    "Coordinator",
+    "Ephemeral",
+    "EventStream",
+    "HandlerTask",
+    "HandlerThread",
+    "KazooHandler",
+    "Phase",
+    "SessionInfo",
+    "Settings",
+    "Stat",
+    "Stats",
+    "Transaction",
+    "Znode",
+    "ZnodeView",
+]
+__all__ += _errors
+__all__ += _events

@@ -7,7 +7,6 @@ that was started is removed, and on one that was there before our znodes are.
 from __future__ import annotations
 
 import contextlib
-import logging
 import secrets
 import signal
 import time
@@ -19,10 +18,11 @@ from kazoo.exceptions import KazooException, NoNodeError
 from kazoo.handlers.threading import KazooTimeoutError
 
 from coordinator.cli.checks import Check
+from coordinator.cli.ending import FAILED, FINE, USAGE, SignalledError, complain, conclude, held_back
 from coordinator.cli.play import SESSION_TIMEOUT, OutOfTimeError, Play, Recorder, Witness
-from coordinator.cli.screen import Screen, forget_stdout
+from coordinator.cli.screen import Screen
 from coordinator.client import Coordinator
-from coordinator.errors import ConfigurationError, CoordinatorError
+from coordinator.errors import ConfigurationError
 from coordinator.settings import split_hosts
 from coordinator.testing import (
     ExternalZooKeeper,
@@ -44,36 +44,23 @@ ANSWER_WITHIN = 2.0
 TIDY_WITHIN = 3.0
 """Seconds to remove our znodes from a server that is not ours."""
 
-HOLDS, FAILED, UNAVAILABLE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
-
-
-class _TerminatedError(BaseException):
-    """SIGTERM: atexit would not remove the container."""
-
 
 def run_demo(*, as_json: bool = False, hosts: str | None = None) -> int:
     """Run the demo and return its exit code."""
-    for name in ("kazoo", "coordinator.kazoo"):  # they tell of every link that breaks; so do the events
-        logging.getLogger(name).propagate = False
-        logging.getLogger(name).addHandler(logging.NullHandler())
-    screen = Screen(as_json=as_json)
+    return conclude("demo", lambda: _attempt(Screen(as_json=as_json), hosts))
+
+
+def _attempt(screen: Screen, hosts: str | None) -> int:
     try:
-        with _terminable():
-            return _run(screen, hosts)
-    except KeyboardInterrupt:
-        screen.problem("interrupted")
-        return INTERRUPTED
-    except _TerminatedError:
-        screen.problem("terminated")
-        return TERMINATED
-    except BrokenPipeError:
-        forget_stdout()
-        return FAILED
+        return _run(screen, hosts)
+    except SignalledError as ended:
+        complain("demo", "interrupted" if ended.number == signal.SIGINT else f"ended by {ended}")
+        raise
     except (ZooKeeperUnavailableError, ConfigurationError) as error:
-        screen.problem(str(error) + ("" if hosts else "; or use one that runs: --zookeeper HOSTS"))
-        return UNAVAILABLE
-    except (CoordinatorError, KazooException, OSError) as error:
-        screen.problem(f"{type(error).__name__}: {error}")
+        complain("demo", str(error) + ("" if hosts else "; or use one that runs: --zookeeper HOSTS"))
+        return USAGE
+    except KazooException as error:
+        complain("demo", f"{type(error).__name__}: {error}")
         return FAILED
 
 
@@ -84,17 +71,17 @@ def _run(screen: Screen, hosts: str | None) -> int:
     foreign = isinstance(server, ExternalZooKeeper)
     chroot = _chroot(server.hosts) if foreign else ""
     try:
-        with _held_back():
+        with held_back():
             server.start(ANSWER_WITHIN if foreign else SERVE_WITHIN)
         screen.note(f"ZooKeeper {server.version} at {server.hosts}: {server.origin}")
         checks = _perform(screen, server, chroot, deadline)
     finally:
-        with _held_back():
+        with held_back():
             server.close()
     screen.verdict(checks)
     failed = sum(not check.holds for check in checks)
     screen.note(f"{failed} of {len(checks)} checks failed" if failed else "all checks hold")
-    return FAILED if failed else HOLDS
+    return FAILED if failed else FINE
 
 
 def _perform(screen: Screen, server: ZooKeeperServer, chroot: str, deadline: float) -> list[Check]:
@@ -102,7 +89,7 @@ def _perform(screen: Screen, server: ZooKeeperServer, chroot: str, deadline: flo
     direct = f"{host}:{port}"
     with (
         _plain_client(direct) as client,
-        _own_place(client, chroot, screen, tidy=isinstance(server, ExternalZooKeeper)) as place,
+        _own_place(client, chroot, tidy=isinstance(server, ExternalZooKeeper)) as place,
         _plain_client(direct + place) as inside,
         FaultProxy(host, port) as proxy,
     ):
@@ -145,7 +132,7 @@ def _plain_client(hosts: str) -> Iterator[KazooClient]:
 
 
 @contextlib.contextmanager
-def _own_place(client: KazooClient, chroot: str, screen: Screen, *, tidy: bool) -> Iterator[str]:
+def _own_place(client: KazooClient, chroot: str, *, tidy: bool) -> Iterator[str]:
     """A znode of our own that everything happens below; ``tidy``: it is removed at the end."""
     place = f"{chroot}/coordinator-demo-{secrets.token_hex(4)}"
     try:
@@ -160,7 +147,7 @@ def _own_place(client: KazooClient, chroot: str, screen: Screen, *, tidy: bool) 
                 with _alarm(time.monotonic() + TIDY_WITHIN):
                     client.delete(place, recursive=True)
             except (OutOfTimeError, KazooException) as error:
-                screen.problem(f"{place} is left on the server: {error}")
+                complain("demo", f"{place} is left on the server: {error}")
 
 
 @contextlib.contextmanager
@@ -178,35 +165,3 @@ def _alarm(deadline: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    def end(_number: int, _frame: FrameType | None) -> None:
-        raise _TerminatedError
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def _held_back() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back for the moment in which a container comes or goes.
-
-    Interrupted between its creation and its being known, it would be left behind.
-    """
-    caught: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, _frame: caught.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if caught:
-        signal.raise_signal(caught[0])

@@ -1,4 +1,4 @@
-"""Where the demo's output goes: lines for people, or NDJSON for programs.
+"""Where the output goes: lines for people, or NDJSON for programs.
 
 For programs, stdout bears events and nothing else; everything said around them goes to
 stderr.
@@ -20,8 +20,9 @@ from rich.text import Text
 from coordinator.cli.checks import Check
 from coordinator.cli.words import style_of, words_of
 from coordinator.events import Event
+from coordinator.models import hex_id
 
-__all__ = ["Screen", "forget_stdout"]
+__all__ = ["Lines", "Screen", "Terminal"]
 
 PIPED_WIDTH = 110
 """Columns where there is no terminal to ask."""
@@ -29,17 +30,51 @@ NARROW = 72
 """Columns below which the words go on a line of their own."""
 
 
-class _Console(Console):
-    """Rich would end the process, from whatever thread, where a pipe is closed."""
+class Terminal(Console):
+    """A console of rich's that raises BrokenPipeError, like any file."""
 
     def on_broken_pipe(self) -> None:
+        """Raise it, instead of ending the process from whatever thread this is."""
         raise  # noqa: PLE0704, RUF100 -- called from the except clause
 
 
-def forget_stdout() -> None:
-    """Let the interpreter flush into nothing at its end: the reader of the pipe has gone."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _write(event: Event) -> None:
+    sys.stdout.write(event.model_dump_json() + "\n")
+    sys.stdout.flush()
+
+
+class Lines:
+    """The output of a watch: a line for each event on stdout, everything else on stderr."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._console = Terminal(file=sys.stdout, highlight=False, soft_wrap=True)
+        self._notes = Terminal(stderr=True, highlight=False, soft_wrap=True)
+
+    def event(self, event: Event) -> None:
+        """Show one event.
+
+        Raises:
+            OSError: nobody reads any more.
+        """
+        if self._as_json:
+            _write(event)
+            return
+        at = event.at.astimezone()
+        day = "" if self._console.is_terminal else f"{at:%Y-%m-%d} "  # a file is read on another day
+        line = Text.assemble(
+            (f"{day}{at:%H:%M:%S}.{at.microsecond // 1000:03}  ", "dim"),
+            (f"{event.kind:<19}  ", style_of(event)),
+            words := words_of(event),
+        )
+        if event.session_id and hex_id(event.session_id) not in words:
+            line.append(f"  {hex_id(event.session_id)}", "dim")
+        self._console.print(line)
+
+    def note(self, text: str) -> None:
+        """Say something that is no event; may be called from any thread."""
+        with suppress(OSError):
+            self._notes.print(Text(text, "dim"))
 
 
 class Screen:
@@ -49,7 +84,7 @@ class Screen:
         self._as_json = as_json
         stream = sys.stderr if as_json else sys.stdout
         width = None if stream.isatty() or os.environ.get("COLUMNS") else PIPED_WIDTH
-        self._console = _Console(file=stream, highlight=False, width=width)
+        self._console = Terminal(file=stream, highlight=False, width=width)
         self._began: datetime | None = None
 
     def event(self, event: Event) -> None:
@@ -59,8 +94,7 @@ class Screen:
             OSError: nobody reads any more.
         """
         if self._as_json:
-            sys.stdout.write(event.model_dump_json() + "\n")
-            sys.stdout.flush()
+            _write(event)
             return
         began = self._began = self._began or event.at
         time = f"{(event.at - began).total_seconds():6.2f} s"
@@ -78,10 +112,6 @@ class Screen:
     def note(self, text: str) -> None:
         """Say something that is no event."""
         self._console.print(Text(text))
-
-    def problem(self, text: str) -> None:
-        """Say on stderr why there will be no verdict."""
-        Console(stderr=True, highlight=False, soft_wrap=True).print(Text(f"coordinator demo: {text}", "red"))
 
     def verdict(self, checks: Sequence[Check]) -> None:
         """Show the checks as a table."""

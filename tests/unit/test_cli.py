@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -15,8 +17,11 @@ from coordinator import errors, events
 from coordinator.cli import checks
 from coordinator.cli.app import run
 from coordinator.cli.checks import Change, Owned
+from coordinator.cli.ending import SIGNALS, conclude, held_back
 from coordinator.cli.play import OutOfTimeError, Recorder
 from coordinator.cli.screen import Screen
+from coordinator.cli.status import Quorum, RoundTrip, Server, Session, Status, read_srvr
+from coordinator.cli.watch import kinds_of, sort_out
 from coordinator.cli.words import style_of, words_of
 from coordinator.settings import Settings
 
@@ -248,31 +253,229 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["nope"], ["demo", "--nope"], ["demo", "--zookeeper"], ["demo", "x"]]
+    "arguments",
+    [
+        [],
+        ["nope"],
+        ["demo", "--nope"],
+        ["demo", "--zookeeper"],
+        ["demo", "x"],
+        ["watch", "--nope"],
+        ["watch", "zk://zk1"],
+        ["watch", "zk1:port"],
+        ["watch", "zk1", "zk2"],
+        ["watch", "/a", "zk1"],
+        ["watch", "/a/"],
+        ["watch", "--kind", "nope"],
+        ["status", "zk1", "zk2"],
+        ["status", "zk1", "--timeout", "0"],
+        ["status", "zk1", "--timeout", "soon"],
+        ["dev", "--ensemble", "0"],
+        ["dev", "--port", "65536"],
+    ],
 )
 def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == 2
     capsys.readouterr()
 
 
-def test_help_names_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["demo", "--help"]) == 0
-    assert "--zookeeper HOSTS" in (shown := capsys.readouterr().out)
-    assert "130" in shown
+@pytest.mark.parametrize("command", ["demo", "watch", "dev", "status"])
+def test_help_names_the_exit_codes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Exit code" in shown
+    assert "130: interrupted" in shown
+
+
+@pytest.mark.parametrize("command", ["demo", "watch", "dev", "status"])
+def test_docs_name_every_option(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run([command, "--help"])
+    options = set(re.findall(r"(?<= )--[a-z]+", capsys.readouterr().out)) - {"--help"}
+    section = (DOCS / "cli.md").read_text("utf-8").split(f"## coordinator {command}\n")[1].split("\n## ")[0]
+    assert options
+    assert {option for option in options if option not in section} == set()
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])
 def test_without_the_extra_it_says_how_to_install_it(
     missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from coordinator.__main__ import main
+    from coordinator import __main__ as program
 
     monkeypatch.setitem(sys.modules, missing, None)
-    assert main() == 2
+    monkeypatch.setattr(program, "_settle", lambda: None)  # this process has much to tidy up
+    assert program.main() == 2
     assert "pip install 'coordinator[cli]'" in capsys.readouterr().err
 
 
+# -- which arguments are what
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hosts", "paths"),
+    [
+        ([], None, ()),
+        (["zk1"], "zk1", ()),
+        (["/a"], None, ("/a",)),
+        (["zk1:2181,zk2/prod", "/", "/a"], "zk1:2181,zk2/prod", ("/", "/a")),
+        (["/a", "/b", "/a"], None, ("/a", "/b")),
+    ],
+)
+def test_what_begins_with_a_slash_is_a_path(arguments: list[str], hosts: str, paths: Any) -> None:
+    assert sort_out(arguments) == (hosts, paths)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["zk1", "zk2"], "more than one HOSTS: zk1 zk2; servers are separated by commas"),
+        (["zk1", "config"], "a path begins with a slash"),
+        (["/a", "zk1:2181"], "HOSTS come before the paths: coordinator watch zk1:2181 /a"),
+        (["zk1", "/a//b"], "empty part"),
+        (["zk1", "zk://alice:planted@zk2"], "without a scheme, user or password"),
+        (["/a", "alice:planted@zk2"], "without a scheme, user or password"),
+    ],
+)
+def test_what_is_wrong_with_the_arguments_is_said(arguments: list[str], complaint: str) -> None:
+    with pytest.raises(errors.ConfigurationError) as error:
+        sort_out(arguments)
+    assert complaint in str(error.value)
+    assert "planted" not in str(error.value)
+
+
+def test_kinds_are_named_whole_or_by_their_first_part() -> None:
+    """Heartbeats only by their own name."""
+    assert kinds_of(["znode.changed"], heartbeats=False) == (events.ZnodeChanged,)
+    session = kinds_of(["session"], heartbeats=False)
+    assert set(session) == set(events.SessionEvent.__subclasses__())
+    assert set(kinds_of(["session", "session.expired"], heartbeats=True)) == {*session, events.Heartbeat}
+    assert kinds_of(["session.heartbeat"], heartbeats=True) == (events.Heartbeat,)
+    assert set(kinds_of([], heartbeats=False)) == {*KINDS} - {events.Heartbeat}
+    assert set(kinds_of([], heartbeats=True)) == {*KINDS}
+    with pytest.raises(errors.ConfigurationError, match="no kind of event 'sess'"):
+        kinds_of(["sess"], heartbeats=False)
+
+
+# -- what a server says of itself
+
+
+SRVR = """Zookeeper version: 3.9.3-c26634f34490bb0ea7a09cc51e05ede3b4e320ee, built on 2024-10-17 23:21 UTC
+Latency min/avg/max: 0/0.0/0
+Received: 1
+Zxid: 0x0
+Mode: {mode}
+Node count: 5
+"""
+
+
+@pytest.mark.parametrize("mode", ["leader", "follower", "observer", "standalone", "read-only"])
+def test_srvr_tells_mode_and_version(mode: str) -> None:
+    assert read_srvr("zk1:2181", SRVR.format(mode=mode)) == Server(
+        server="zk1:2181", serves=True, mode=mode, version="3.9.3"
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "serves", "problem"),
+    [
+        ("srvr is not executed because it is not in the whitelist.\n", None, "srvr not allowed"),
+        (
+            "This ZooKeeper instance is not currently serving requests\n",
+            False,
+            "not currently serving requests",
+        ),
+        ("", False, "no ZooKeeper, or one that wants TLS"),
+        ("HTTP/1.1 400 Bad Request", False, "no ZooKeeper, or one that wants TLS"),
+    ],
+)
+def test_srvr_that_tells_nothing_says_why(answer: str, serves: bool | None, problem: str) -> None:
+    assert read_srvr("zk1:2181", answer) == Server(server="zk1:2181", serves=serves, problem=problem)
+
+
+# -- how a command ends
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (errors.ConfigurationError("so"), 2, "coordinator x: so\n"),
+        (errors.MissingExtraError("testing"), 2, "pip install 'coordinator[testing]'"),
+        (errors.StartError("so"), 1, "coordinator x: StartError: so\n"),
+        (OSError("so"), 1, "coordinator x: OSError: so\n"),
+    ],
+)
+def test_an_error_is_an_exit_code_and_a_line(
+    error: Exception, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> int:
+        raise error
+
+    assert conclude("x", fail) == code
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert said in shown.err
+    assert len(shown.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_passes_through_the_command(number: signal.Signals) -> None:
+    """It can tidy up; the handlers of before are back afterwards."""
+    before = [signal.getsignal(one) for one in SIGNALS]
+    tidied = []
+
+    def wait() -> int:
+        try:
+            signal.raise_signal(number)
+        finally:
+            tidied.append(number)
+        return 0
+
+    assert conclude("x", wait) == 128 + number
+    assert tidied == [number]
+    assert [signal.getsignal(one) for one in SIGNALS] == before
+
+
+def test_a_signal_is_held_back_and_comes_afterwards() -> None:
+    """The first of them; what must not be interrupted is not."""
+    done = []
+
+    def work() -> int:
+        with held_back():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            done.append("created")
+        done.append("never")
+        return 0
+
+    assert conclude("x", work) == 143
+    assert done == ["created"]
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    """nohup, and & in a script."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+
+        def work() -> int:
+            signal.raise_signal(signal.SIGHUP)
+            return 0
+
+        assert conclude("x", work) == 0
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 # -- the documentation names everything
+
+
+def test_docs_name_every_field_of_the_status() -> None:
+    section = (
+        (DOCS / "cli.md").read_text("utf-8").split("### The fields of status --json\n")[1].split("\n#")[0]
+    )
+    for part in (Status, Session, RoundTrip, Server, Quorum):
+        for field in part.model_fields:
+            assert f"`{field}`" in section, f"docs/cli.md does not tell {part.__name__}.{field}"
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

@@ -9,6 +9,7 @@
     │   ├── DuplicateEphemeralError        this coordinator already holds that path
     │   └── MissingExtraError              an optional part that is not installed
     ├── ClosedError                        the coordinator, view or stream was closed
+    ├── ForkedError                        it belongs to the process that was forked
     ├── StartError                         no session within ``start_timeout``
     │   └── MissingChrootError             a session, but its chroot does not exist
     ├── AuthFailedError                    the server refused the credentials; final
@@ -49,6 +50,7 @@ __all__ = [
     "DataTooLargeError",
     "DuplicateEphemeralError",
     "EphemeralConflictError",
+    "ForkedError",
     "InvalidACLError",
     "InvalidPathError",
     "MissingChrootError",
@@ -120,6 +122,17 @@ class ClosedError(CoordinatorError):
     def __init__(self, message: str = "the coordinator is closed", /, *, ambiguous: bool = False) -> None:
         super().__init__(message)
         self.ambiguous = ambiguous
+
+
+class ForkedError(CoordinatorError):
+    """A forked child used what belongs to its parent; make one in each process.
+
+    ``pid`` is the process that it belongs to. Nothing was sent.
+    """
+
+    def __init__(self, message: str, /, *, pid: int = 0) -> None:
+        super().__init__(message)
+        self.pid = pid
 
 
 class StartError(CoordinatorError):

@@ -212,7 +212,10 @@ class SessionClosed(SessionEvent):
     """The end: no event follows."""
 
     kind: Literal["session.closed"] = "session.closed"
-    reason: Literal["requested", "auth_failed", "gave_up"]
+    reason: Literal["requested", "auth_failed", "gave_up", "stopped"]
+    """By ``close()``; the server refused the credentials; no session within
+    ``start_timeout``, or a client that was adopted ended by itself; the owner of a client
+    that was adopted stopped it."""
 
 
 class Heartbeat(BaseEvent):

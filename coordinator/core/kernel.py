@@ -65,6 +65,9 @@ CLOSE_GRACE = 0.8
 """Seconds for which closing waits for a lost link, because only over a link can the
 session, and with it its ephemerals, be ended at once. Less than half of what close() promises."""
 
+WITHDRAW_WITHIN = 1.4
+"""Seconds that closing takes at most to withdraw what was kept, where the session lives on."""
+
 REBUILD_FIRST, REBUILD_MAX, REBUILD_FORGET = 0.05, 5.0, 30.0
 """Seconds: the delay before the second of two rebuilds in a row, doubled each time, its
 bound, and the time after which a rebuild is the first again."""
@@ -78,9 +81,15 @@ class _Closing:
 
 
 class Kernel:
-    """The state of one coordinator; single-threaded, and pure but for its own fields."""
+    """The state of one coordinator; single-threaded, and pure but for its own fields.
 
-    def __init__(self, *, session_timeout: float) -> None:
+    Args:
+        session_timeout: seconds, until a server has told what it grants.
+        shared: the client is somebody else's: it is not replaced, and its session lives on
+            when we close, so that what we kept has to be withdrawn.
+    """
+
+    def __init__(self, *, session_timeout: float, shared: bool = False) -> None:
         self.session = Session(timeout=session_timeout)
         self.last_failure: ConnectionFailure | None = None
         self._effects: list[Effect] = []
@@ -95,6 +104,7 @@ class Kernel:
         self.calls = Calls(self.alarms, self.effect)
         self._starting: list[Call] = []
         self._closing: _Closing | None = None
+        self._shared = shared
         self._rebuilds = 0
         self._rebuilt_at = 0.0
         self._rebuild_due = False
@@ -109,6 +119,8 @@ class Kernel:
         self.alarms.ring(moment.now)  # first: what is due is not to be overtaken by what came late
         self._dispatch(message)
         self.alarms.ring(moment.now)
+        if self._shared:
+            self._tidied()
         effects = self._effects[:]
         self._effects.clear()
         return effects
@@ -290,6 +302,8 @@ class Kernel:
     def _not_started(self, call: Call) -> None:
         cause = self.last_failure.cause if self.last_failure else "timeout"
         message = f"no session at {call.label} in {call.timeout:g} s: {self.describe()}"
+        if self._shared and self.last_failure is None:
+            message += "; a client that was adopted is started by its owner"
         self.calls.answer(call, error=StartError(message, cause=cause))
 
     # -- the session
@@ -365,13 +379,17 @@ class Kernel:
         self._runner.open()
 
     def _client_ended(self, message: ClientEnded) -> None:
-        if self.session.phase is not Phase.CLOSED and (self._closing is None or not self._closing.stopping):
-            self._signal(machine.LinkDown(message.contact))
-            self._rebuild()
+        if self.session.phase is Phase.CLOSED or (self._closing is not None and self._closing.stopping):
+            return
+        if self._shared:
+            self._signal(machine.Ended("stopped" if message.stopped else "gave_up"))
+            return
+        self._signal(machine.LinkDown(message.contact))
+        self._rebuild()
 
     def _rebuild(self) -> None:
         """Have a new client built: at once, but not in a loop if each of them ends."""
-        if self._rebuild_due:
+        if self._rebuild_due or self._shared:
             return
         self._rebuild_due = True
         now = self._moment.now
@@ -401,6 +419,11 @@ class Kernel:
             self._closing.waiters.append(message.waiter)
             return
         self._closing = _Closing(message.reason, [message.waiter])
+        if self._shared:
+            self._answer_all(ClosedError(), leaving=self._untidy())
+            self._slots.withdraw_all()
+            self.alarms.set(self._moment.now + WITHDRAW_WITHIN, self._stop_client)
+            return
         self._abandon(ClosedError(), leaving=self._untidy())
         if self._untidy() or (self.session.session_id and self.session.link is None):
             self.alarms.set(self._moment.now + CLOSE_GRACE, self._stop_client)
@@ -413,13 +436,16 @@ class Kernel:
         return self._undoing.union(given_up)
 
     def _tidied(self) -> None:
-        if self._closing is not None and self.session.link is not None and not self._untidy():
+        if self._closing is None or self._untidy():
+            return
+        if not self._slots.any if self._shared else self.session.link is not None:
             self._stop_client()
 
     def _stop_client(self) -> None:
         closing = self._closing
         if closing is not None and not closing.stopping and self.session.phase is not Phase.CLOSED:
             closing.stopping = True
+            self.tell(self._slots.left_behind())
             self._effects.append(StopClient(closing.reason))
 
     def _closed(self, signal: Signal) -> None:
@@ -427,6 +453,10 @@ class Kernel:
         if isinstance(signal, machine.AuthFailed):
             self._effects.append(StopClient("auth_failed"))
             self._abandon(AuthFailedError("the server refused the credentials or does not know their scheme"))
+        elif isinstance(signal, machine.Ended):
+            self._effects.append(StopClient(signal.reason))
+            told = "was stopped by its owner" if signal.reason == "stopped" else "ended by itself"
+            self._abandon(ClosedError(f"the kazoo client that was adopted {told}"))
         else:
             self._abandon(ClosedError())
         for waiter in self._closing.waiters if self._closing else ():
@@ -434,7 +464,11 @@ class Kernel:
         self.alarms.clear()
 
     def _abandon(self, error: CoordinatorError, leaving: Container[Task | None] = ()) -> None:
-        """Answer everybody who still waits, but leave those tasks to their end."""
+        """Answer everybody who still waits, and keep nothing, but leave those tasks to their end."""
+        self._answer_all(error, leaving)
+        self._slots.abandon()
+
+    def _answer_all(self, error: CoordinatorError, leaving: Container[Task | None]) -> None:
         for call in self.calls.all():
             if call.task in leaving:
                 continue
@@ -442,7 +476,6 @@ class Kernel:
             # A copy each, because each is raised in another thread.
             self.calls.answer(call, error=ClosedError(ambiguous=True) if sent else copy(error))
         self._starting.clear()
-        self._slots.abandon()
 
     # -- small things
 

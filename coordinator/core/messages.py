@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 from coordinator.core.intent import Intent, Made
 from coordinator.core.operations import Operation
 from coordinator.core.requests import Request
-from coordinator.core.session import Signal
+from coordinator.core.session import Reason, Signal
 from coordinator.errors import CoordinatorError
 from coordinator.events import BaseEvent
 
@@ -58,9 +58,11 @@ class Fired:
 
 @dataclass(frozen=True, slots=True)
 class ClientEnded:
-    """kazoo's thread ended although nobody had asked it to."""
+    """kazoo's thread ended although we had not asked it to."""
 
     contact: float
+    stopped: bool = False
+    """Whoever owns the client has stopped it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +203,7 @@ class Rebuild:
 class StopClient:
     """Stop kazoo's client, which ends the session if it is linked; then signal the end."""
 
-    reason: Literal["requested", "gave_up", "auth_failed"]
+    reason: Reason
 
 
 Effect: TypeAlias = Emit | Send | Settle | Refresh | Rebuild | StopClient

@@ -11,7 +11,7 @@
          |                   +------------------------------- | LinkUp
          +------ Expired, or a LinkUp with another id: from any phase that has a session
 
-    CLOSED: by Closing, AuthFailed or GaveUp, from everywhere; terminal.
+    CLOSED: by Closing, AuthFailed, GaveUp or Ended, from everywhere; terminal.
 
 What is told follows from what was *proved*, not from what kazoo says:
 
@@ -45,7 +45,7 @@ from coordinator.events import (
 from coordinator.models import Phase
 
 Confirmation = Literal["server", "new_session_id", "refused"]
-Reason = Literal["requested", "auth_failed", "gave_up"]
+Reason = Literal["requested", "auth_failed", "gave_up", "stopped"]
 
 
 # -- signals
@@ -125,10 +125,23 @@ class AuthFailed:
 class Closing:
     """Our user closed us."""
 
+    left: bool = False
+    """The link stays open: the client is somebody else's."""
+
 
 @dataclass(frozen=True, slots=True)
 class GaveUp:
     """There was no session within the time given for it."""
+
+    left: bool = False
+    """As of Closing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The client has come to its end, and is not ours to replace."""
+
+    reason: Literal["gave_up", "stopped"]
 
 
 Signal: TypeAlias = (
@@ -143,6 +156,7 @@ Signal: TypeAlias = (
     | AuthFailed
     | Closing
     | GaveUp
+    | Ended
 )
 
 
@@ -213,10 +227,12 @@ def step(session: Session, signal: Signal, now: float) -> Step:
             return _expired(session, "server")
         case AuthFailed():
             return _closed(session, "auth_failed")
-        case Closing():
-            return _closed(session, "requested")
-        case GaveUp():
-            return _closed(session, "gave_up")
+        case Closing(left=left):
+            return _closed(session, "requested", left=left)
+        case GaveUp(left=left):
+            return _closed(session, "gave_up", left=left)
+        case Ended(reason=reason):
+            return _closed(session, reason)
         case _:
             assert_never(signal)
 
@@ -357,7 +373,7 @@ def _expired(session: Session, confirmed_by: Confirmation) -> Step:
     )
 
 
-def _closed(session: Session, reason: Reason) -> Step:
-    told = [] if session.link is None else [draft(ConnectionClosed, server=session.link.server)]
+def _closed(session: Session, reason: Reason, *, left: bool = False) -> Step:
+    told = [] if session.link is None or left else [draft(ConnectionClosed, server=session.link.server)]
     told.append(draft(SessionClosed, reason=reason))
     return replace(session, phase=Phase.CLOSED, link=None, proved=False, suspended_at=None), told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -12,9 +13,16 @@ from coordinator.core.messages import Refresh, Renew, Settle, Unwant, Want
 from coordinator.core.presence import Presence
 from coordinator.core.recovery import Recovery
 from coordinator.core.runner import Runner, Task, as_coordinator_error
-from coordinator.errors import ClosedError, CoordinatorError, DuplicateEphemeralError, EphemeralConflictError
+from coordinator.errors import (
+    ClosedError,
+    CoordinatorError,
+    DuplicateEphemeralError,
+    EphemeralConflictError,
+    OperationTimeoutError,
+)
 
 if TYPE_CHECKING:
+    from coordinator.core.draft import Draft
     from coordinator.core.kernel import Kernel
     from coordinator.core.session import Session
 
@@ -378,6 +386,22 @@ class Slots:
         if self._recovery is recovery:  # otherwise completed by the last of the triggers
             self._recovery = None
             self._kernel.tell([recovery.completed(self._kernel.moment.now)])
+
+    @property
+    def any(self) -> bool:
+        """Whether there is an intent that was not withdrawn yet."""
+        return bool(self._slots)
+
+    def withdraw_all(self) -> None:
+        """Withdraw whatever is kept: the coordinator is closing, but its session lives on."""
+        for slot in list(self._slots.values()):
+            self._withdraw(slot, [])
+
+    def left_behind(self) -> Iterator[Draft]:
+        """Return what there is to tell of those that could not be withdrawn in time."""
+        for slot in self._slots.values():
+            error = OperationTimeoutError("closed before it was removed: it stands until the session ends")
+            yield from slot.intent.failed(error, None)
 
     def abandon(self) -> None:
         """Drop every flow and intent: the coordinator is closing, and its session with it."""

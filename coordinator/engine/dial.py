@@ -19,6 +19,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from coordinator.engine import fork
 from coordinator.engine.wake import WakeChannel, wait_for
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def connect(address: Address, timeout: float, bell: WakeChannel) -> socket.socke
     """
     until = time.monotonic() + timeout
     sock = socket.socket(socket.AF_INET6 if len(address) == 4 else socket.AF_INET, socket.SOCK_STREAM)
+    fork.let_go_by(sock, socket.socket.close)
     try:
         error = _finish_connect(sock, address, timeout, bell)
         if error:
@@ -96,7 +98,14 @@ def secure(sock: socket.socket, hostname: str, options: Mapping[str, Any]) -> ss
             )
     except FileNotFoundError as error:
         raise ssl.SSLError(f"certificate or key cannot be read: {error.strerror}") from error
-    return context.wrap_socket(sock, server_hostname=hostname)
+    secured = context.wrap_socket(sock, server_hostname=hostname, do_handshake_on_connect=False)
+    fork.let_go_by(secured, socket.socket.close)  # before the handshake, which may take long
+    try:
+        secured.do_handshake()
+    except BaseException:
+        secured.close()
+        raise
+    return secured
 
 
 _CAUSES: dict[int | None, str] = {

@@ -13,6 +13,7 @@ anything: that is the kernel's.
 from __future__ import annotations
 
 import itertools
+import os
 import queue
 import random
 import threading
@@ -35,12 +36,12 @@ from coordinator.core.messages import (
     StopClient,
 )
 from coordinator.core.tally import Tally
-from coordinator.engine import clock
+from coordinator.engine import clock, fork
 from coordinator.engine.fanout import Fanout
 from coordinator.engine.logs import logger
 from coordinator.engine.port import Port
 from coordinator.engine.waiters import Waiter
-from coordinator.errors import ClosedError
+from coordinator.errors import ClosedError, ForkedError
 from coordinator.models import Phase, SessionInfo, Stats
 from coordinator.settings import Settings
 
@@ -48,15 +49,22 @@ _numbers = itertools.count(1)
 
 
 class Engine:
-    """The running part of one coordinator."""
+    """The running part of one coordinator.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: of the coordinator.
+        client: a kazoo client of somebody else's, to be adopted.
+    """
+
+    def __init__(self, settings: Settings, client: object = None) -> None:
         self.name = f"coordinator-{next(_numbers)}"
         """Prefix of the names of all threads."""
-        self.fanout = Fanout()
-        self._kernel = Kernel(session_timeout=settings.session_timeout)
+        self.pid = os.getpid()
+        """The process that it belongs to."""
+        self._fanout = Fanout()
+        self._kernel = Kernel(session_timeout=settings.session_timeout, shared=client is not None)
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._port = Port(settings, self.name, self._inbox.put)
+        self._port = Port(settings, self.name, self._inbox.put, client)
         self._tally = Tally()
         self._tokens = itertools.count(1)
         self._refreshed: dict[int, Callable[[], None]] = {}
@@ -66,22 +74,48 @@ class Engine:
         self.begun = threading.Event()
         """It was started, or will never be: whoever waits for events waits for something."""
         self._thread = threading.Thread(target=self._run, name=f"{self.name}-engine", daemon=True)
+        fork.let_go_by(self, Engine._let_go)
+
+    def _let_go(self) -> None:
+        """In a forked child: end the loop, should the fork have been made on its thread."""
+        self._over = True
 
     # -- for the faces
 
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child of the process that it belongs to."""
+        return os.getpid() != self.pid
+
+    def check_process(self) -> None:
+        """Refuse to work in a forked child; takes no lock, and comes before any.
+
+        Raises:
+            ForkedError: this process is not the one that it belongs to.
+        """
+        if self.forked:
+            raise ForkedError(
+                f"this coordinator belongs to process {self.pid}, of which this one ({os.getpid()}) was "
+                "forked; make one in each process, after the fork",
+                pid=self.pid,
+            )
+
     def start(self) -> None:
         """Start the thread, and let kazoo connect."""
+        self.check_process()
         self._thread.start()
         self._port.start()
         self.begun.set()
 
     def never(self) -> None:
         """It is closed without having been started."""
+        self._port.stop()
         self.begun.set()
-        self.fanout.end()
+        self._fanout.end()
 
     def post(self, message: Message) -> None:
         """Hand a message to the kernel; never blocks."""
+        self.check_process()
         self._inbox.put(message)
         if self._over:  # nobody may be left to take it
             self._drain()
@@ -94,12 +128,14 @@ class Engine:
 
     def token(self, refreshed: Callable[[], None]) -> int:
         """Return a new token for an intent, and have changes behind it told."""
+        self.check_process()
         token = next(self._tokens)
         self._refreshed[token] = refreshed
         return token
 
     def claim(self, path: str) -> bool:
         """Take the path for an ephemeral; return whether it was free."""
+        self.check_process()
         with self._claims:
             free = path not in self._claimed
             self._claimed.add(path)
@@ -120,13 +156,21 @@ class Engine:
         return self._over
 
     @property
+    def fanout(self) -> Fanout:
+        """Where events are subscribed to."""
+        self.check_process()
+        return self._fanout
+
+    @property
     def client(self) -> Any:
         """Kazoo's client of the moment."""
+        self.check_process()
         return self._port.client
 
     @property
     def session(self) -> SessionInfo:
         """The session as this moment knows it."""
+        self.check_process()
         session = self._kernel.session
         contact = max(session.contact, self._port.contact(session.session_id))
         live = session.session_id and session.phase is not Phase.CLOSED
@@ -144,6 +188,7 @@ class Engine:
     @property
     def stats(self) -> Stats:
         """What was counted so far."""
+        self.check_process()
         return self._tally.stats(clock.now())
 
     # -- the thread
@@ -151,7 +196,8 @@ class Engine:
     def _run(self) -> None:
         while not self._over:
             self._handle(self._next())
-        self._drain()
+        if not self.forked:
+            self._drain()
 
     def _next(self) -> Message:
         deadline = self._kernel.deadline()
@@ -193,7 +239,7 @@ class Engine:
         match effect:
             case Emit(event=event):
                 self._tally.event(event, clock.now())
-                self.fanout.publish(event)
+                self._fanout.publish(event)
             case Send(request_id=request_id, request=request, link=link):
                 return self._port.send(request_id, request, link)
             case Settle(waiter=waiter, value=value, error=error):
@@ -214,9 +260,9 @@ class Engine:
     def _end(self, reason: str) -> None:
         self._port.stop()
         if reason == "requested":
-            self._handle(machine.Closing())
+            self._handle(machine.Closing(left=self._port.adopted))
         elif reason == "gave_up":
-            self._handle(machine.GaveUp())
+            self._handle(machine.GaveUp(left=self._port.adopted))
         self._over = True
         for refreshed in list(self._refreshed.values()):
             refreshed()

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from kazoo.handlers.threading import SequentialThreadingHandler
 
-from coordinator.engine import poll
+from coordinator.engine import fork, poll
 from coordinator.engine.dial import Address, Dialler, cause_of, resolve
 from coordinator.engine.link import Link
 from coordinator.engine.results import DirectResult, DirectScope, DirectWatch
@@ -92,6 +92,8 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         portable: bool = False,
     ) -> None:
         super().__init__()
+        self.callback_queue: queue.Queue[Any]
+        self.completion_queue: queue.Queue[Any]
         self.thread_prefix = name
         self.hosts = hosts
         self._listener: LinkListener = listener if listener is not None else Unheard()
@@ -111,6 +113,30 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         self._alive = False
         self._workers_alive: list[tuple[threading.Thread, queue.Queue[Callable[[], object] | None]]] = []
         self._direct = DirectScope()
+        self.heard = listener is not None
+        """Somebody listens, or is about to."""
+        self._announced = False
+        self._paused = False
+        self._forked = False
+        fork.let_go_by(self, KazooHandler._let_go)
+
+    def _let_go(self) -> None:
+        """In a forked child: there are no threads to stop here, and nobody to tell."""
+        self._forked = True
+        self._alive = False
+        self._workers_alive = []
+        self._lifecycle = threading.Lock()
+        self.callback_queue = queue.Queue()
+        self.completion_queue = queue.Queue()
+        self._listener = Unheard()
+        self._dialler = Dialler()
+        self._dialler.call_off()
+        atexit.unregister(self.stop)
+
+    def _check_process(self) -> None:
+        """End kazoo's loop where a fork was made in its thread: it would take the session along."""
+        if self._forked:
+            raise SystemExit
 
     # -- threads
 
@@ -143,8 +169,8 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
                 return
             self._alive = False
             workers, self._workers_alive = self._workers_alive, []
-            self.callback_queue: queue.Queue[Any] = queue.Queue()
-            self.completion_queue: queue.Queue[Any] = queue.Queue()
+            self.callback_queue = queue.Queue()
+            self.completion_queue = queue.Queue()
         self._dialler.call_off()
         atexit.unregister(self.stop)
         for _, work in workers:
@@ -199,6 +225,7 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         What a link has read ahead counts as readable. A link that owes an answer for too long is cut: kazoo
         sees it end, says SUSPENDED and tries the next server (its own detection needs an idle connection).
         """
+        self._check_process()
         return poll.select(self._link, rlist, wlist, timeout)
 
     def sleep_func(self, seconds: float) -> None:
@@ -206,6 +233,13 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         if threading.current_thread() is not self._connection_thread:
             time.sleep(seconds)
             return
+        self._check_process()
+        if self._paused and (self._announced or not self.hosts):
+            # The rest of a pause that kazoo cuts into slices of 0.1 s: no round has begun since. A client
+            # that nobody has adopted keeps its own pace.
+            self._dialler.pause(0.0 if self._announced else seconds)
+            return
+        self._paused = True
         self._settle()
         pause = self._passes.ended(self.hosts, self._why_unresolved)
         self._tried.clear()
@@ -228,6 +262,7 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         Raises:
             OSError: it could not be opened in time, or was called off.
         """
+        self._check_process()
         if threading.current_thread() is not self._connection_thread:
             name = hostname if isinstance(hostname, str) else address[0]
             return super().create_connection(address, hostname=name, timeout=timeout, **options)
@@ -238,7 +273,7 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         sock = self._dialler.dial(targets, address[0], self._per_host, options)
         if options.get("use_ssl"):
             return sock
-        probe = _Probe(fileno=sock.detach())
+        probe = fork.let_go_by(_Probe(fileno=sock.detach()), socket.socket.close)
         probe.settimeout(self._per_host)
         probe.link = self._link
         return probe
@@ -246,6 +281,7 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
     def _open_link(
         self, address: tuple[str, int], hostname: str, timeout: float | None, options: dict[str, Any]
     ) -> Link:
+        self._paused = False
         self._settle()
         self._limit_host(timeout)
         server = server_name(hostname, address[1])
@@ -303,6 +339,24 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
             _logger.exception("link listener failed")
 
     # -- what the engine asks
+
+    def listen(
+        self, listener: LinkListener | None, hosts: Sequence[tuple[str, int]], *, announced: bool = False
+    ) -> None:
+        """Tell this listener from now on, or nobody; for a client that is adopted.
+
+        Args:
+            listener: who is told.
+            hosts: as in the constructor.
+            announced: `begin_pass` is called before each round over the hosts.
+        """
+        self.hosts = hosts
+        self._announced = announced
+        self._listener = self._passes.listener = listener if listener is not None else Unheard()
+
+    def begin_pass(self) -> None:
+        """A round over the hosts begins: what is slept after it is a pause of its own."""
+        self._paused = False
 
     @property
     def link(self) -> Link | None:

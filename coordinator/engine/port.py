@@ -30,6 +30,7 @@ from coordinator.core.requests import (
 )
 from coordinator.core.session import AttemptFailed, AuthFailed, Beat, Expired, LinkDown, LinkUp, RoundRefused
 from coordinator.engine import wire
+from coordinator.engine.adoption import Adopted
 from coordinator.engine.handler import KazooHandler
 from coordinator.engine.link import Link
 from coordinator.engine.logs import kazoo_logger, logger
@@ -68,9 +69,21 @@ class Trigger(DirectWatch):
 
 
 class Port:
-    """One kazoo client at a time, and the way to its successor."""
+    """One kazoo client at a time, and the way to its successor; or one that was adopted.
 
-    def __init__(self, settings: Settings, name: str, post: Callable[[Message], None]) -> None:
+    Args:
+        settings: what the client is built from.
+        name: prefix of the names of its threads.
+        post: takes signals and replies, from any thread.
+        client: somebody else's, to be adopted; it has no successor.
+
+    Raises:
+        ConfigurationError: that client cannot be adopted.
+    """
+
+    def __init__(
+        self, settings: Settings, name: str, post: Callable[[Message], None], client: object = None
+    ) -> None:
         self._settings = settings
         self._name = name
         self._post = post
@@ -78,7 +91,16 @@ class Port:
         self._stopping = False
         self._link: tuple[int, Link | None] = (0, None)
         """The link on which a session was accepted last, and its number."""
-        self.client, self.handler = self._build()
+        self._adopted = None if client is None else Adopted(client)
+        if self._adopted is None:
+            self.client, self.handler = self._build()
+        else:
+            self.client, self.handler = self._adopted.client, self._adopted.handler
+
+    @property
+    def adopted(self) -> bool:
+        """Whether the client is somebody else's."""
+        return self._adopted is not None
 
     # -- the client's life
 
@@ -116,8 +138,13 @@ class Port:
         return client, handler
 
     def start(self) -> None:
-        """Let kazoo begin to connect; return at once."""
-        self.client.start_async()
+        """Let kazoo begin to connect, or hear of the client that was adopted; return at once."""
+        if self._adopted is None:
+            self.client.start_async()
+            return
+        client, handler, listener = self.client, self.handler, _Listener(self)
+        listener.bind(client, handler)
+        self._adopted.join(listener, listener.state_changed, lambda: self.linked(client, handler))
 
     def rebuild(self) -> None:
         """Replace the client by a new one that asks for the same session.
@@ -138,8 +165,11 @@ class Port:
         self.start()
 
     def stop(self) -> None:
-        """End the session if there is a link, and the client, in bounded time."""
+        """End the session if there is a link, and the client, in bounded time; leave one that was adopted."""
         self._stopping = True
+        if self._adopted is not None:
+            self._adopted.leave()
+            return
         link = self.handler.link
         linked = self.client.connected and link is not None and not link.dead
         _end(self.client, self.handler, self._name, linked=linked)
@@ -160,6 +190,8 @@ class Port:
         """Pass on that a server accepted the session."""
         link = handler.link
         if link is None or link.timeout is None or link.session_id is None or client is not self.client:
+            return
+        if link is self._link[1]:  # told already: it came up while a client was being adopted
             return
         self._client_id = client.client_id or self._client_id
         self._link = (self._link[0] + 1, link)
@@ -277,7 +309,7 @@ class _Listener:
 
     def connection_ended(self) -> None:
         """Kazoo's thread is at its end, whoever ended it."""
-        self._report(ClientEnded(self._contact()))
+        self._report(ClientEnded(self._contact(), stopped=wire.was_stopped(self._client)))
 
     def attempt_failed(self, server: str, cause: str, detail: str, next_try_in: float | None) -> None:
         """Report a server that could not be reached."""

@@ -112,7 +112,7 @@ class Passes:
     """
 
     def __init__(self, listener: LinkListener, backoff: Backoff) -> None:
-        self._listener = listener
+        self.listener = listener
         self._backoff = backoff
         self._held: tuple[str, str, str] | None = None
         self._tried: set[tuple[str, int]] = set()
@@ -152,7 +152,7 @@ class Passes:
         self._tell(pause)
         if self._causes:
             refused = not self._reached and all(cause == "handshake" for cause in self._causes)
-            self._listener.pass_failed(refused=refused)
+            self.listener.pass_failed(refused=refused)
         self._tried.clear()
         self._causes.clear()
         self._reached = False
@@ -161,7 +161,7 @@ class Passes:
     def _tell(self, next_try_in: float | None) -> None:
         if self._held is not None:
             held, self._held = self._held, None
-            self._listener.attempt_failed(*held, next_try_in)
+            self.listener.attempt_failed(*held, next_try_in)
 
 
 def server_name(host: str, port: int) -> str:

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 
 from kazoo.handlers.utils import selector_select
 
+from coordinator.engine import fork
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -47,6 +49,7 @@ class WakeChannel:
             self._bell, self._rope = os.pipe()
             os.set_blocking(self._bell, False)
             os.set_blocking(self._rope, False)
+        fork.let_go_by(self, WakeChannel._let_go)
 
     def fileno(self) -> int:
         """The descriptor to poll between `fall_asleep` and `wake_up`; -1 once closed."""
@@ -113,6 +116,10 @@ class WakeChannel:
             os.close(self._bell)
             if self._rope != self._bell:
                 os.close(self._rope)
+
+    def _let_go(self) -> None:
+        self._lock = threading.Lock()
+        self.close()
 
 
 def wait_for(

@@ -8,11 +8,13 @@ taken: slower, or leaving a watch on the server until it fires.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
 
 from kazoo.client import KazooClient
+from kazoo.protocol.connection import ConnectionHandler
 from kazoo.protocol.serialization import Exists, int_struct, write_string
 
 CHILDREN, DATA, ANY = 1, 2, 3
@@ -52,9 +54,43 @@ def seam_fits() -> bool:
             and "self._data_watchers = defaultdict(set)" in source
             and "self._pending = deque()" in source
             and "self._queue = deque()" in source
+            and "self._stopped = self.handler.event_object()" in source
+            and "self._expand_client_hosts()" in inspect.getsource(ConnectionHandler._connect_loop)
         )
     except (AttributeError, OSError, TypeError):
         return False
+
+
+def was_stopped(client: Any) -> bool:
+    """Whether the client's thread ended because its owner stopped it, not by itself."""
+    if not seam_fits():
+        return not client.handler.running
+    stopped: bool = client._stopped.is_set()
+    return stopped
+
+
+def announce_passes(client: Any, begins: Callable[[], None] | None) -> bool:
+    """Have ``begins`` called before each round over the hosts; None: no more.
+
+    Only that tells a round in which no name resolved from one more slice of a pause.
+
+    Returns:
+        Whether they are announced.
+    """
+    connection = client._connection if seam_fits() else None
+    if connection is None:
+        return False
+    vars(connection).pop("_expand_client_hosts", None)
+    if begins is None:
+        return False
+    expand = connection._expand_client_hosts
+
+    def announced() -> Any:
+        begins()
+        return expand()
+
+    connection._expand_client_hosts = announced
+    return True
 
 
 def unwatch(client: Any, path: str, watch: object, *, children: bool) -> Any:

@@ -472,6 +472,31 @@ def test_kazoo_sleeps_once_per_failed_pass() -> None:
     assert slept == [0.1] * 9_999
 
 
+@pytest.mark.parametrize(
+    ("announced", "slept"), [(True, [0.02, 0.04]), (False, [0.02, 0.1, 0.1, 0.04, 0.1, 0.1])]
+)
+def test_a_pause_that_kazoo_cuts_into_slices_is_one(
+    monkeypatch: pytest.MonkeyPatch, announced: bool, slept: list[float]
+) -> None:
+    """The first slice is our pause; the others are nothing where rounds are announced, else as kazoo says."""
+    heard, pauses = Heard(), []
+    handler = KazooHandler(random=Highest())
+    handler.listen(heard, [("zk.invalid", 1)] if announced else (), announced=announced)
+    monkeypatch.setattr(handler._dialler, "pause", pauses.append)
+    monkeypatch.setattr(handler, "_why_unresolved", lambda *_: "unknown")
+
+    def two_rounds() -> None:
+        for _ in range(2):
+            handler.begin_pass()
+            for _ in range(3):
+                handler.sleep_func(0.1)
+
+    in_connection_thread(handler, two_rounds).join(LIMIT)
+    assert [pause for pause in pauses if pause] == slept
+    if announced:
+        assert [cause for _, cause, _ in heard.failed] == ["dns", "dns"]
+
+
 def test_the_pauses_are_drawn_with_full_jitter() -> None:
     """uniform(0, min(ceiling, first * 2**n)), from a seeded source, and again from the first after a link."""
     backoff = Backoff(0.02, 1.0, random.Random(7))

@@ -328,9 +328,10 @@ def kinds(outcome: Outcome) -> list[str]:
 class World:
     """A kernel, the link to a ZooKeeper, and a clock."""
 
-    def __init__(self, *, timeout: float = 10.0) -> None:
+    def __init__(self, *, timeout: float = 10.0, shared: bool = False) -> None:
         self.zookeeper = FakeZooKeeper()
-        self.kernel = Kernel(session_timeout=timeout)
+        self.shared = shared
+        self.kernel = Kernel(session_timeout=timeout, shared=shared)
         self.timeout = timeout
         self.now = 1000.0
         self.jitter = 0.5
@@ -379,10 +380,11 @@ class World:
                 self.rebuilt_at.append(self.now)
             case StopClient(reason=reason):
                 self.stops.append(reason)
-                if self.auto_close and reason != "auth_failed":
-                    self.linked = False
+                if self.auto_close and reason in ("requested", "gave_up"):
+                    self.linked &= self.shared
                     self.wire.clear()
-                    self._inbox.append(Closing() if reason == "requested" else GaveUp())
+                    left = self.shared
+                    self._inbox.append(Closing(left) if reason == "requested" else GaveUp(left))
             case _:
                 raise AssertionError(effect)
 

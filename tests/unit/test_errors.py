@@ -15,6 +15,7 @@ from coordinator.errors import (
     ConnectionLossError,
     CoordinatorError,
     EphemeralConflictError,
+    ForkedError,
     MissingExtraError,
     NoAuthError,
     OperationTimeoutError,
@@ -31,6 +32,7 @@ CLASSES = [getattr(errors, name) for name in errors.__all__]
 SAMPLES = [
     MissingExtraError("cli"),
     ClosedError("closed", ambiguous=True),
+    ForkedError("another process", pid=7),
     StartError("no session", cause="refused"),
     AuthFailedError("refused"),
     OperationTimeoutError("late", ambiguous=True),

@@ -11,7 +11,7 @@ from fake import World
 
 from coordinator.core import operations
 from coordinator.core.intent import Made
-from coordinator.core.kernel import CLOSE_GRACE
+from coordinator.core.kernel import CLOSE_GRACE, WITHDRAW_WITHIN
 from coordinator.core.messages import Abandon, ClientEnded, Close, Fired, NotSent, Replied
 from coordinator.core.mirror import ChildrenMirror, ZnodeMirror
 from coordinator.core.presence import Presence
@@ -1153,6 +1153,89 @@ def test_close_while_connected_stops_at_once(linked):
     """Over an open link the session is ended, its ephemerals with it."""
     linked.close()
     assert (linked.stops, linked.error("close")) == (["requested"], None)
+
+
+@pytest.fixture
+def lent() -> World:
+    """Linked by a client that somebody else owns, with an ephemeral and a view."""
+    world = World(shared=True)
+    world.up()
+    world.want(Presence(world.token(), "/e", b""))
+    world.want(ZnodeMirror(world.token(), "/e", lambda _, data: data))
+    world.settle()
+    return world
+
+
+def test_close_on_a_shared_session_withdraws_what_was_kept(lent):
+    """It lives on: what is left in it would never be removed."""
+    intent = ZnodeMirror(lent.token(), "/other", lambda _, data: data)
+    lent.want(intent)
+    lent.settle()
+    lent.close()
+    assert lent.stops == []
+    lent.settle()
+    assert (lent.stops, lent.error("close")) == (["requested"], None)
+    assert "/e" not in lent.zookeeper.nodes
+    assert lent.zookeeper.watched(lent.session_id, intent.token) == 0
+    assert lent.kinds()[-2:] == ["ephemeral.removed", "session.closed"]
+
+
+def test_close_on_a_shared_session_with_nothing_kept_stops_at_once():
+    """Also before the first session."""
+    for link in (True, False):
+        world = World(shared=True)
+        if link:
+            world.up()
+        world.close()
+        assert (world.stops, world.error("close")) == (["requested"], None)
+
+
+def test_close_on_a_shared_session_takes_no_longer_than_it_may(lent):
+    """Without a link what stays behind is told."""
+    lent.cut()
+    lent.close()
+    lent.advance(WITHDRAW_WITHIN - 0.01)
+    assert lent.stops == []
+    lent.advance(0.02)
+    assert lent.stops == ["requested"]
+    assert lent.kinds()[-2:] == ["ephemeral.failed", "session.closed"]
+
+
+def test_close_on_a_shared_session_uses_the_next_link(lent):
+    """It is proved first, as any."""
+    lent.cut()
+    lent.close()
+    lent.up()
+    assert lent.stops == ["requested"]
+    assert "/e" not in lent.zookeeper.nodes
+
+
+@pytest.mark.parametrize(("stopped", "reason"), [(True, "stopped"), (False, "gave_up")])
+def test_a_shared_client_that_ended_is_the_end(lent, stopped, reason):
+    """It is not ours to replace."""
+    lent.submit(operations.read(Get("/e")), "get")
+    lent.say(ClientEnded(lent.now, stopped=stopped))
+    assert (lent.stops, lent.rebuilt_at) == ([reason], [])
+    assert isinstance(lent.error("get"), ClosedError)
+    assert lent.events[-1].reason == reason
+    lent.close()
+    assert lent.error("close") is None
+
+
+def test_a_shared_client_that_ends_while_it_is_left_is_the_end(lent):
+    """Whoever waits for close() is answered."""
+    lent.close()
+    lent.say(ClientEnded(lent.now, stopped=True))
+    assert (lent.stops, lent.error("close")) == (["stopped"], None)
+
+
+def test_a_shared_client_that_is_refused_is_not_replaced(lent):
+    """Where the data was wiped its owner has to see to it."""
+    lent.cut()
+    lent.advance(15.0)
+    lent.say(RoundRefused())
+    lent.advance(5.0)
+    assert lent.rebuilt_at == []
 
 
 def test_close_before_the_first_session_stops_at_once(world):

@@ -11,6 +11,7 @@ from coordinator.core.session import (
     AuthFailed,
     Beat,
     Closing,
+    Ended,
     Expired,
     GaveUp,
     LinkDown,
@@ -87,6 +88,8 @@ SIGNALS = {
     "auth": lambda now: (AuthFailed(), now),
     "closing": lambda now: (Closing(), now),
     "gave up": lambda now: (GaveUp(), now),
+    "ended": lambda now: (Ended("stopped"), now),
+    "left": lambda now: (Closing(left=True), now),
 }
 
 OPENED, CLOSED, FAILED = "connection.opened", "connection.closed", "connection.failed"
@@ -108,6 +111,8 @@ NO_SESSION = {
     "auth": ("closed", END),
     "closing": ("closed", END),
     "gave up": ("closed", END),
+    "ended": ("closed", END),
+    "left": ("closed", END),
 }
 TABLE = {
     "connecting": NO_SESSION,
@@ -126,6 +131,8 @@ TABLE = {
         "auth": ("closed", CLOSED, END),
         "closing": ("closed", CLOSED, END),
         "gave up": ("closed", CLOSED, END),
+        "ended": ("closed", CLOSED, END),
+        "left": ("closed", END),
     },
     "connected": {
         "up same": ("verifying", CLOSED, OPENED),
@@ -141,6 +148,8 @@ TABLE = {
         "auth": ("closed", CLOSED, END),
         "closing": ("closed", CLOSED, END),
         "gave up": ("closed", CLOSED, END),
+        "ended": ("closed", CLOSED, END),
+        "left": ("closed", END),
     },
     "suspended": {
         "up same": ("verifying", OPENED),
@@ -156,6 +165,8 @@ TABLE = {
         "auth": ("closed", END),
         "closing": ("closed", END),
         "gave up": ("closed", END),
+        "ended": ("closed", END),
+        "left": ("closed", END),
     },
     "verifying again": {
         "up same": ("verifying", CLOSED, OPENED),
@@ -171,6 +182,8 @@ TABLE = {
         "auth": ("closed", CLOSED, END),
         "closing": ("closed", CLOSED, END),
         "gave up": ("closed", CLOSED, END),
+        "ended": ("closed", CLOSED, END),
+        "left": ("closed", END),
     },
     "lapsed": {
         "up same": ("lapsed", OPENED),
@@ -186,6 +199,8 @@ TABLE = {
         "auth": ("closed", END),
         "closing": ("closed", END),
         "gave up": ("closed", END),
+        "ended": ("closed", END),
+        "left": ("closed", END),
     },
     "lapsed, linked": {
         "up same": ("lapsed", CLOSED, OPENED),
@@ -201,6 +216,8 @@ TABLE = {
         "auth": ("closed", CLOSED, END),
         "closing": ("closed", CLOSED, END),
         "gave up": ("closed", CLOSED, END),
+        "ended": ("closed", CLOSED, END),
+        "left": ("closed", END),
     },
     "lapsed, stalled": {
         "up same": ("lapsed", CLOSED, OPENED),
@@ -216,6 +233,8 @@ TABLE = {
         "auth": ("closed", CLOSED, END),
         "closing": ("closed", CLOSED, END),
         "gave up": ("closed", CLOSED, END),
+        "ended": ("closed", CLOSED, END),
+        "left": ("closed", END),
     },
     "closed": dict.fromkeys(NO_SESSION, ("closed",)),
 }

@@ -283,6 +283,7 @@ class AsyncCoordinator(Face):
 
     def _here(self) -> LoopBridge:
         """Return the way into the loop that runs, which is the one that it was used in first."""
+        self._engine.check_process()
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:

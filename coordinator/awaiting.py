@@ -82,11 +82,13 @@ class AsyncEventStream(Generic[E_co]):
         return self
 
     def _check_begun(self) -> None:
+        self._engine.check_process()
         if not self._engine.begun.is_set():
             raise ClosedError(NOT_STARTED)  # rather than wait for ever
 
     async def _get(self) -> BaseEvent | None:
         while True:
+            self._engine.check_process()
             self._told = False  # before the look: what comes from here on is told again
             self._something.clear()
             try:
@@ -121,6 +123,8 @@ class AsyncEventStream(Generic[E_co]):
 
     def close(self) -> None:
         """End the stream; what is queued can still be read."""
+        if self._engine.forked:
+            return
         self._engine.fanout.unsubscribe(self._subscription)
 
     async def __aenter__(self) -> Self:
@@ -138,6 +142,7 @@ class HandlerTask:
     def __init__(
         self, engine: Engine, handler: Callable[[Any], object], stream: AsyncEventStream[Any]
     ) -> None:
+        self._engine = engine
         self._handler = handler
         self._stream = stream
         name = f"{engine.name}-on-{getattr(handler, '__name__', 'handler')}"
@@ -146,6 +151,7 @@ class HandlerTask:
     @property
     def alive(self) -> bool:
         """Whether it still runs."""
+        self._engine.check_process()
         return not self._task.done()
 
     async def _run(self) -> None:
@@ -156,6 +162,8 @@ class HandlerTask:
                     await result
             except Exception:  # noqa: BLE001 -- it is the user's; the next event is served all the same
                 logger.exception("handler %s raised on %s", self._task.get_name(), event.kind)
+            if self._engine.forked:
+                return  # the handler has forked, and this is the child
 
     def close(self) -> None:
         """Call the handler no more, but with what is queued already."""
@@ -163,6 +171,7 @@ class HandlerTask:
 
     async def join(self, timeout: float) -> None:
         """Wait for the task; one that will not end is cancelled, with a warning."""
+        self._engine.check_process()
         if self._task is asyncio.current_task():
             return
         await asyncio.wait((self._task,), timeout=timeout)
@@ -216,6 +225,7 @@ class _Kept(Handle):
 
     async def _wait_until(self, holds: Callable[[], T | None], timeout: float | None, what: str) -> T:
         seconds, _ = self._questions.limit(timeout)
+        self._engine.check_process()
         result = None
         try:
             async with asyncio.timeout(seconds):
@@ -302,6 +312,7 @@ async def _changes(handle: _Kept, look: Callable[[], Any]) -> AsyncIterator[Any]
     last: object = NOTHING
     with handle._reading():
         while True:
+            handle._engine.check_process()
             over = handle._over  # before the look: what was shown last is shown
             current = look()
             if current not in (last, NOTHING):

@@ -60,6 +60,7 @@ class EventStream(Generic[E_co]):
         return self
 
     def _check_begun(self) -> None:
+        self._engine.check_process()
         if not self._engine.begun.is_set():
             raise ClosedError(NOT_STARTED)  # rather than wait for ever
 
@@ -89,6 +90,8 @@ class EventStream(Generic[E_co]):
 
     def close(self) -> None:
         """End the stream; what is queued can still be read."""
+        if self._engine.forked:
+            return
         self._engine.fanout.unsubscribe(self._subscription)
 
     def __enter__(self) -> Self:
@@ -106,7 +109,7 @@ class HandlerThread:
     def __init__(self, engine: Engine, handler: Callable[[Any], object], stream: EventStream[Any]) -> None:
         self._handler = handler
         self._stream = stream
-        self._begun = engine.begun
+        self._engine = engine
         name = f"{engine.name}-on-{getattr(handler, '__name__', 'handler')}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -114,15 +117,18 @@ class HandlerThread:
     @property
     def alive(self) -> bool:
         """Whether it still runs."""
+        self._engine.check_process()
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        self._begun.wait()
+        self._engine.begun.wait()
         for event in self._stream:
             try:
                 self._handler(event)
             except Exception:  # noqa: BLE001 -- it is the user's; the next event is served all the same
                 logger.exception("handler %s raised on %s", self._thread.name, event.kind)
+            if self._engine.forked:
+                return  # the handler has forked, and this is the child
 
     def close(self) -> None:
         """Call the handler no more, but with what is queued already."""
@@ -130,6 +136,7 @@ class HandlerThread:
 
     def join(self, timeout: float) -> None:
         """Wait for the thread; one that will not end is left behind, with a warning."""
+        self._engine.check_process()
         if self._thread is threading.current_thread():
             return
         self._thread.join(timeout)
@@ -168,6 +175,7 @@ class _Kept(Handle):
 
     def _wait_until(self, holds: Callable[[], T | None], timeout: float | None, what: str) -> T:
         seconds, _ = self._questions.limit(timeout)
+        self._engine.check_process()
         with self._changed:
             self._changed.wait_for(lambda: self._over or holds() is not None, seconds)
             result = holds()
@@ -243,6 +251,7 @@ def _changes(handle: _Kept, look: Callable[[], Any]) -> Iterator[Any]:
     """Yield what ``look`` returns whenever that is new; NOTHING is nothing to be shown."""
     last: object = NOTHING
     while True:
+        handle._engine.check_process()
         with handle._changed:
             while (current := look()) in (last, NOTHING) and not handle._over:
                 handle._changed.wait()

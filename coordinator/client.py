@@ -93,7 +93,8 @@ class Coordinator(Face):
 
         While the link is down it is waited for, up to 1 s, because only over a link can
         the session be ended; without one it times out on the server, later.
-        A second call does nothing.
+        A second call does nothing; neither does one in a forked child. The session of a
+        client that was adopted lives on: what was kept in it is withdrawn.
         """
         self._close("requested")
 

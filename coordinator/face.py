@@ -6,10 +6,11 @@ None of it waits; ``Coordinator`` (client.py) and ``AsyncCoordinator`` (aio.py) 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from coordinator.core.layout import check_path, deletable
 from coordinator.core.requests import Create
+from coordinator.engine.adoption import settings_of
 from coordinator.engine.engine import Engine
 from coordinator.errors import ClosedError, ConfigurationError, DuplicateEphemeralError, MissingChrootError
 from coordinator.events import BaseEvent
@@ -55,17 +56,53 @@ class Face:
         if isinstance(hosts, Settings):
             if any(value is not None for value in given.values()):
                 raise ConfigurationError("give either Settings or single arguments, not both")
-            self.settings = hosts
+            self._set_up(hosts)
         else:
-            self.settings = Settings.make(hosts=hosts, **given)
-        self._engine = Engine(self.settings)
-        self._questions = Questions(self.settings)
+            self._set_up(Settings.make(hosts=hosts, **given))
+
+    def _set_up(self, settings: Settings, client: object = None) -> None:
+        self.settings = settings
+        self._engine = Engine(settings, client)
+        self._questions = Questions(settings)
         self._started = False
         self._closed = False
         self._handlers: list[Any] = []
 
+    @classmethod
+    def adopt(
+        cls, client: Any, *, start_timeout: float | None = None, operation_timeout: float | None = None
+    ) -> Self:
+        """Work on the session of a kazoo client that somebody else owns.
+
+        ::
+
+            client = KazooClient("zk1:2181", handler=coordinator.KazooHandler())
+            client.start()
+            with Coordinator.adopt(client) as zk:
+                zk.ephemeral("/workers/w-1")
+
+        Its owner starts and stops it, before or after; hosts, chroot, session timeout,
+        credentials and TLS are its own. If he stops it, or it ends by itself, that is told
+        as ``session.closed``, and this coordinator is at its end. Closing it leaves the
+        client and its session running: what was kept is withdrawn, ephemerals and watches.
+
+        Args:
+            client: built with ``handler=coordinator.KazooHandler()``.
+            start_timeout: seconds that ``start()`` waits for a session; 0: it does not.
+            operation_timeout: seconds until a call without a ``timeout`` of its own gives up.
+
+        Raises:
+            ConfigurationError: it has another handler; or a coordinator works on it
+                already: one for each client.
+        """
+        settings = settings_of(client, start_timeout=start_timeout, operation_timeout=operation_timeout)
+        adopted = cls.__new__(cls)
+        adopted._set_up(settings, client)
+        return adopted
+
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.settings.hosts} {self.session!r}>"
+        told = f"of process {self._engine.pid}" if self._engine.forked else repr(self.session)
+        return f"<{type(self).__name__} {self.settings.hosts} {told}>"
 
     # -- what is known
 
@@ -142,6 +179,7 @@ class Face:
 
     def _begin(self) -> bool:
         """Start the engine; return whether it was not started before."""
+        self._engine.check_process()
         if self._closed:
             raise ClosedError("a closed coordinator cannot be started again; make a new one")
         first, self._started = not self._started, True
@@ -150,7 +188,9 @@ class Face:
         return first
 
     def _end(self) -> bool:
-        """Mark it closed; return whether there is an engine to be ended."""
+        """Mark it closed; return whether there is an engine to be ended; in a forked child there is none."""
+        if self._engine.forked:
+            return False
         first, self._closed = not self._closed, True
         if first and not self._started:
             self._engine.never()
@@ -164,6 +204,7 @@ class Face:
         )
 
     def _check_open(self) -> None:
+        self._engine.check_process()
         if not self._started:
             raise ClosedError(NOT_STARTED)
         if self._closed:

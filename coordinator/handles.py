@@ -2,6 +2,9 @@
 
 A handle shows the state of an intent, which the engine's thread replaces as a whole; it
 is read without a lock. What waits stands with the faces: blocking.py and awaiting.py.
+
+In a forked child nobody replaces it any more: there ``_live`` raises ForkedError, and with
+it all but where the handle is and whether it was closed.
 """
 
 from __future__ import annotations
@@ -43,6 +46,14 @@ class Handle(ABC):
         self._closed = False
         self._token = engine.token(self._refreshed)
 
+    def __repr__(self) -> str:
+        state = f"of process {self._engine.pid}" if self._engine.forked else self._state()
+        return f"<{type(self).__name__} {self.path} {state}>"
+
+    @abstractmethod
+    def _state(self) -> str:
+        """Return in a word or two how it stands."""
+
     @abstractmethod
     def _refreshed(self) -> None:
         """Wake whoever waits for a change; called in any thread."""
@@ -74,7 +85,12 @@ class Handle(ABC):
         return first
 
     def _withdrawal(self, timeout: float | None) -> Question[None] | None:
-        """Close it; return what is to be asked for, or None if that was done before."""
+        """Close it; return what is to be asked for, or None if that was done before.
+
+        None, too, in a forked child: it is its parent's to close.
+        """
+        if self._engine.forked:
+            return None
         question = self._questions.unwant(self._token, f"close {self._label}", timeout)
         return question if self._shut() else None
 
@@ -122,12 +138,18 @@ class EphemeralHandle(Handle):
         self._intent = Presence(self._token, path, data, acl=acl, on_conflict=on_conflict)
         self._model = model
 
+    @property
+    def _live(self) -> Presence:
+        self._engine.check_process()
+        return self._intent
+
     def _forget(self) -> None:
         super()._forget()
         self._engine.release(self.path)
 
     def _renewal(self, value: object, timeout: float | None) -> Question[None]:
         """Return what is to be asked for so that it gets other data."""
+        self._engine.check_process()
         data = encode(value, self._model)
         self._questions.sized(Set(self.path, data))
         self._check_open()
@@ -136,22 +158,22 @@ class EphemeralHandle(Handle):
     @property
     def present(self) -> bool:
         """Whether it existed, owned by our session, when ZooKeeper was last heard."""
-        return self._intent.present
+        return self._live.present
 
     @property
     def rival(self) -> SessionId | None:
         """The session that owns the znode in its place; 0 if that is not ephemeral; else None."""
-        return self._intent.rival
+        return self._live.rival
 
     @property
     def czxid(self) -> int:
         """The transaction that created the present znode; 0 while there is none."""
-        return self._intent.czxid
+        return self._live.czxid
 
-    def __repr__(self) -> str:
+    def _state(self) -> str:
         rival = self.rival
         stands = "present" if self.present else "absent"
-        return f"<{type(self).__name__} {self.path} {stands if rival is None else _owned_by(rival)}>"
+        return stands if rival is None else _owned_by(rival)
 
 
 def _owned_by(session_id: SessionId) -> str:
@@ -170,20 +192,25 @@ class ZnodeViewHandle(Handle, Generic[T_co]):
         super().__init__(engine, questions)
         self._intent = ZnodeMirror(self._token, path, lambda at, data: decode(at, data, model))
 
+    @property
+    def _live(self) -> ZnodeMirror[T_co]:
+        self._engine.check_process()
+        return self._intent
+
     def _shown(self) -> object:
         """Return what ``changes`` shows of this moment."""
-        return NOTHING if self._intent.copy is None or self.error else self.znode
+        return NOTHING if self._live.copy is None or self.error else self.znode
 
     @property
     def value(self) -> T_co | None:
         """The last value that could be read; None if the znode does not exist."""
-        copy = self._intent.copy
+        copy = self._live.copy
         return None if copy is None else copy.value
 
     @property
     def stat(self) -> Stat | None:
         """The stat that was read last; None if the znode does not exist."""
-        copy = self._intent.copy
+        copy = self._live.copy
         return None if copy is None else copy.stat
 
     @property
@@ -197,19 +224,19 @@ class ZnodeViewHandle(Handle, Generic[T_co]):
 
         PayloadError: the data does not fit the model; NoAuthError: we may not read it.
         """
-        copy = self._intent.copy
+        copy = self._live.copy
         return None if copy is None else copy.error
 
     @property
     def znode(self) -> Znode[T_co] | None:
         """Value and stat of one and the same read; None if there is no readable znode."""
-        copy = self._intent.copy
+        copy = self._live.copy
         if copy is None or copy.stat is None or copy.error is not None or copy.value is None:
             return None
         return Znode(self.path, copy.value, copy.stat)
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.path} {'exists' if self.exists else 'absent'}>"
+    def _state(self) -> str:
+        return "exists" if self.exists else "absent"
 
 
 class ChildrenViewHandle(Handle):
@@ -222,9 +249,14 @@ class ChildrenViewHandle(Handle):
         super().__init__(engine, questions)
         self._intent = ChildrenMirror(self._token, path)
 
+    @property
+    def _live(self) -> ChildrenMirror:
+        self._engine.check_process()
+        return self._intent
+
     def _shown(self) -> object:
         """Return what ``changes`` shows of this moment."""
-        return NOTHING if self._intent.copy is None else self.children
+        return NOTHING if self._live.copy is None else self.children
 
     def _at_least(self, minimum: int) -> tuple[str, ...] | None:
         return self.children if len(self.children) >= minimum else None
@@ -235,13 +267,13 @@ class ChildrenViewHandle(Handle):
     @property
     def children(self) -> tuple[str, ...]:
         """The names of the children, sorted; empty if the parent does not exist."""
-        copy = self._intent.copy
+        copy = self._live.copy
         return () if copy is None else tuple(sorted(copy.names))
 
     @property
     def stat(self) -> Stat | None:
         """The stat of the parent; None if it does not exist."""
-        copy = self._intent.copy
+        copy = self._live.copy
         return None if copy is None else copy.stat
 
     @property
@@ -249,8 +281,8 @@ class ChildrenViewHandle(Handle):
         """Whether the parent existed when it was last read."""
         return self.stat is not None
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.path} {len(self.children)} children>"
+    def _state(self) -> str:
+        return f"{len(self.children)} children"
 
 
 class TransactionHandle:
@@ -259,6 +291,7 @@ class TransactionHandle:
     def __init__(self, engine: Engine, questions: Questions, check_open: Callable[[], None]) -> None:
         self._engine = engine
         self._questions = questions
+        engine.check_process()
         self._check_open = check_open
         self._operations: list[Create | Set | Delete | Check] = []
         self._sent = False
@@ -301,6 +334,7 @@ class TransactionHandle:
 
     def _question(self, timeout: float | None) -> Question[tuple[object, ...]] | None:
         """Return the whole as one question, once; None if there is nothing to do."""
+        self._engine.check_process()
         if self._sent:
             raise ConfigurationError("this transaction was committed; begin another one")
         if not self._operations:

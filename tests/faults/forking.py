@@ -8,6 +8,7 @@ line of JSON for each thing seen, and must leave stderr empty.
 
 from __future__ import annotations
 
+import asyncio
 import faulthandler
 import gc
 import inspect
@@ -26,7 +27,10 @@ from typing import Any
 
 from kazoo.client import KazooClient
 
-from coordinator import BaseEvent, Coordinator, Heartbeat, KazooHandler, Transaction
+from coordinator import AsyncCoordinator, BaseEvent, Coordinator, Heartbeat, KazooHandler
+from coordinator.face import Face
+from coordinator.handles import TransactionHandle
+from tests.faces import Loop
 from tests.support import PATIENCE, Record, eventually, new_place
 
 HANG = 10
@@ -39,10 +43,11 @@ GIVEN: dict[str, Any] = {
     "minimum": 1,
 }
 """An argument for each parameter that a public method requires."""
-SILENT = {"close", "__exit__"}
+SILENT = {"close", "__exit__", "__aexit__"}
+DUNDERS = {"__enter__", "__exit__", "__next__", "__aenter__", "__aexit__", "__anext__"}
 READABLE = {"path", "closed", "settings", "results", "adopt"}
 """What does not depend on the process that it is asked in."""
-BUILDERS = {"create", "set", "delete", "check", "__exit__"}
+BUILDERS = {"create", "set", "delete", "check", "__exit__", "__aexit__"}
 """Of a transaction: they note what its commit is to send; the last is one, unless an error passes through."""
 
 
@@ -55,11 +60,11 @@ def members(one: object) -> Iterator[tuple[str, Callable[[], object]]]:
     """Return all that can be asked of an object, by its public names."""
     kind = type(one)
     for name in dir(kind):
-        if name.startswith("_") and name not in ("__enter__", "__exit__", "__next__"):
+        if name.startswith("_") and name not in DUNDERS:
             continue
-        if name in READABLE or (kind is Transaction and name in BUILDERS):
+        if name in READABLE or (issubclass(kind, TransactionHandle) and name in BUILDERS):
             continue
-        if name == "__enter__" and kind is not Coordinator:
+        if name in ("__enter__", "__aenter__") and not issubclass(kind, Face):
             continue  # it does nothing
         found = inspect.getattr_static(kind, name)
         if isinstance(found, property):
@@ -70,9 +75,9 @@ def members(one: object) -> Iterator[tuple[str, Callable[[], object]]]:
                 for parameter in list(inspect.signature(found).parameters.values())[1:]
                 if parameter.default is parameter.empty
                 and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-                and name != "__exit__"
+                and name not in SILENT
             ]
-            arguments = (None, None, None) if name == "__exit__" else tuple(wanted)
+            arguments = (None, None, None) if name in ("__exit__", "__aexit__") else tuple(wanted)
             yield name, lambda name=name, arguments=arguments: getattr(one, name)(*arguments)
 
 
@@ -85,12 +90,20 @@ def ask_all(*objects: object) -> None:
                 answer = ask()
                 if inspect.isgenerator(answer):
                     next(answer)
+                elif inspect.isasyncgen(answer):
+                    asyncio.run(_next(answer))
+                elif inspect.iscoroutine(answer):
+                    asyncio.run(answer)
                 came = "silent"
             except BaseException as error:  # noqa: BLE001 -- whatever it is, it is told
                 came = type(error).__name__
             wanted = "silent" if name in SILENT else "ForkedError"
             took = time.monotonic() - began
             say(asked=f"{type(one).__name__}.{name}", came=came, wanted=wanted, took=took)
+
+
+async def _next(generator: Any) -> object:
+    return await anext(generator)
 
 
 def sockets() -> list[str]:
@@ -183,7 +196,9 @@ class _Begun:
         self.generator = generator
 
     def __next__(self) -> object:
-        return next(self.generator)
+        return (
+            asyncio.run(_next(self.generator)) if inspect.isasyncgen(self.generator) else next(self.generator)
+        )
 
 
 def beats(zk: Coordinator, count: int) -> list[str]:
@@ -220,6 +235,35 @@ def connected(hosts: str, *, hold: bool = False) -> None:
             same=before == (worker.czxid, zk.session.session_id) and worker.present,
             stands=zk.exists(worker.path).ephemeral_owner == before[1],  # type: ignore[union-attr]
         )
+
+
+def awaited(hosts: str) -> None:
+    """The same for the asyncio face; the loop runs in a thread, the child makes loops of its own."""
+    loop = Loop()
+
+    async def furnish() -> list[Any]:
+        zk = await AsyncCoordinator(hosts, session_timeout=1.0).start()
+        base = new_place()
+        worker = await zk.ephemeral(f"{base}/worker", b"here")
+        view, kids = await zk.watch(f"{base}/worker"), await zk.watch_children(base)
+        transaction = zk.transaction().delete(f"{base}/worker")
+        changes = view.changes()
+        await anext(changes)
+        return [zk, worker, view, kids, zk.events(), zk.on(lambda _: None), transaction, _Begun(changes)]
+
+    async def beating(zk: AsyncCoordinator, count: int) -> list[str]:
+        stream, seen = zk.events(Heartbeat, BaseEvent), [""]
+        while seen.count("session.heartbeat") < count:
+            seen.append((await stream.next(PATIENCE)).kind)
+        return [kind for kind in seen[2:] if kind != "session.heartbeat"]
+
+    objects = loop.call(furnish())
+    wait(fork(lambda: ask_all(*objects)))
+    say(parent=loop.call(beating(objects[0], 6)))
+    changes = objects[-1].generator
+    loop.call(objects[0].close())
+    loop.call(changes.aclose())
+    assert loop.stop() == []
 
 
 def locked(hosts: str) -> None:

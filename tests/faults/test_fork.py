@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import queue
@@ -16,7 +17,8 @@ from typing import Any
 
 import pytest
 
-import coordinator
+from coordinator import AsyncCoordinator, Coordinator, awaiting, blocking
+from coordinator.handles import TransactionHandle
 from coordinator.testing import FaultProxy, ZooKeeperServer, session_ids
 from tests.faults import forking
 from tests.support import PATIENCE, eventually
@@ -101,40 +103,39 @@ def assert_unaffected(playing: Scene) -> None:
     assert playing.process.returncode == 0
 
 
-@pytest.mark.parametrize("name", ["connected", "locked", "kept_client"])
+@pytest.mark.parametrize("name", ["connected", "locked", "kept_client", "awaited"])
 def test_with_a_live_session(zookeeper: ZooKeeperServer, name: str) -> None:
     """The child raises whatever it is asked, also where every lock was held at the fork; the
     session, its ephemerals and its heartbeats go on for longer than the session's timeout."""
     with scene(name, zookeeper.hosts) as playing:
         assert_unaffected(playing)
         asked = assert_refused(playing.told)
-    assert {"Coordinator.get", "Coordinator.close", "Ephemeral.set", "EventStream.__next__"} <= asked
-    assert [one["sockets"] for one in playing.told if "child" in one] == [[]]
-    if name != "kept_client":
+    some = {"Coordinator.get", "Coordinator.close", "Ephemeral.set", "EventStream.next", "_Begun.__next__"}
+    assert {("Async" + one if name == "awaited" and one[0] != "_" else one) for one in some} <= asked
+    (child,) = (one for one in playing.told if "child" in one)
+    assert len(child["sockets"]) == (2 if name == "awaited" else 0)  # the event loop's own
+    if name in ("connected", "locked"):
         assert (playing.told[-1]["same"], playing.told[-1]["stands"]) == (True, True)
     if name == "locked":
         (locks,) = (one for one in playing.told if "locks" in one)
         assert locks["held"] == locks["locks"] >= 10
 
 
-def test_every_public_class_is_asked(zookeeper: ZooKeeperServer) -> None:
+@pytest.mark.parametrize(("name", "module"), [("connected", blocking), ("awaited", awaiting)])
+def test_every_public_class_is_asked(zookeeper: ZooKeeperServer, name: str, module: Any) -> None:
     """None that is handed out, and none of its methods, can be forgotten."""
-    with scene("connected", zookeeper.hosts) as playing:
+    with scene(name, zookeeper.hosts) as playing:
         playing.until("parent")
         asked = {one["asked"] for one in playing.told if "asked" in one}
         playing.end()
-    for kind in (
-        coordinator.Coordinator,
-        coordinator.Ephemeral,
-        coordinator.ZnodeView,
-        coordinator.ChildrenView,
-        coordinator.EventStream,
-        coordinator.HandlerThread,
-    ):
-        public = {name for name in dir(kind) if not name.startswith("_")} - forking.READABLE
-        assert {f"{kind.__name__}.{name}" for name in public} <= asked
-    assert "Transaction.commit" in asked
-    assert {"_Begun.__next__"} <= asked
+    kinds = [kind for kind in vars(module).values() if getattr(kind, "__module__", "") == module.__name__]
+    kinds = [kind for kind in kinds if inspect.isclass(kind) and not kind.__name__.startswith("_")]
+    assert len(kinds) == 6
+    for kind in (*kinds, AsyncCoordinator if module is awaiting else Coordinator):
+        public = {one for one in dir(kind) if not one.startswith("_")} - forking.READABLE
+        if issubclass(kind, TransactionHandle):
+            public -= forking.BUILDERS
+        assert {f"{kind.__name__}.{one}" for one in public} <= asked
 
 
 def test_while_suspended(zookeeper: ZooKeeperServer, proxy: FaultProxy) -> None:

@@ -32,6 +32,7 @@ OWN_WORDS = {("HandlerThread", "join"), ("Coordinator", "")}
 
 #: What is written in each face for another reason than waiting: it hands out what belongs to that face.
 NEVER_WAIT = {
+    ("Coordinator", "adopt"),
     ("Coordinator", "events"),
     ("Coordinator", "on"),
     ("Coordinator", "transaction"),

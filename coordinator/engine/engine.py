@@ -128,14 +128,12 @@ class Engine:
 
     def token(self, refreshed: Callable[[], None]) -> int:
         """Return a new token for an intent, and have changes behind it told."""
-        self.check_process()
         token = next(self._tokens)
         self._refreshed[token] = refreshed
         return token
 
     def claim(self, path: str) -> bool:
         """Take the path for an ephemeral; return whether it was free."""
-        self.check_process()
         with self._claims:
             free = path not in self._claimed
             self._claimed.add(path)

@@ -5,7 +5,7 @@
     os.fork --> in the child, before anything else runs there:
                 engine     its thread does not exist here
                 handler    its locks and queues are made anew, its atexit hook is gone
-                link, bell the copies of the descriptors are closed
+                sockets, bells: the copies of the descriptors are closed
 
 A thread that held a lock at the moment of the fork does not exist in the child, and never
 releases it: so no lock of the parent's may be taken here. A child's copy of a connection

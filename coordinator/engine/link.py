@@ -17,7 +17,7 @@ import ssl
 import threading
 from typing import TYPE_CHECKING, Any
 
-from coordinator.engine import clock, fork
+from coordinator.engine import clock
 from coordinator.engine.frames import Ledger
 
 if TYPE_CHECKING:
@@ -71,7 +71,6 @@ class Link(Ledger):
         self._ended = False
         self._unread = b""
         self._position = 0
-        fork.let_go_by(self, Link._let_go)
 
     # -- what kazoo calls
 
@@ -203,11 +202,6 @@ class Link(Ledger):
             with contextlib.suppress(OSError):
                 # Not SSLSocket.shutdown: it drops the TLS state under the reading thread.
                 socket.socket.shutdown(self._sock, how)
-
-    def _let_go(self) -> None:
-        self.gate = threading.Lock()
-        self._cut = True
-        self.close()
 
     # -- reading
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from kazoo.client import KazooClient
+from kazoo.exceptions import ConnectionClosedError
 
 from coordinator import AsyncCoordinator, BaseEvent, Coordinator, Heartbeat, KazooHandler
 from coordinator.face import Face
@@ -147,7 +148,10 @@ def wait(pid: int) -> None:
 
 @contextmanager
 def all_locks_held() -> Iterator[None]:
-    """Let another thread hold every lock of ours, as may be at the moment of any fork."""
+    """Let another thread hold every lock of ours, as may be at the moment of any fork.
+
+    In the child they stay held for good, whatever becomes of them here.
+    """
     held, release = threading.Event(), threading.Event()
     kinds = (type(threading.Lock()), type(threading.RLock()), threading.Condition)
     ours = [one for one in gc.get_objects() if type(one).__module__.startswith("coordinator")]
@@ -223,7 +227,6 @@ def connected(hosts: str, *, hold: bool = False) -> None:
         if hold:
             with all_locks_held():
                 pid = fork(lambda: ask_all(*objects), go=reading)
-                time.sleep(0.3)  # the locks are held while the child asks
         else:
             pid = fork(lambda: ask_all(*objects), go=reading)
         while_alive = beats(zk, 8)  # 8 heartbeats take longer than the session can live without one
@@ -379,11 +382,15 @@ def kept_client(hosts: str) -> None:
 
         def child() -> None:
             ask_all(*objects)
-            with suppress(Exception):
+            try:
                 client.get("/")
-            say(client=True)
+            except ConnectionClosedError:
+                say(client="closed")
+            client.handler.stop()
 
-        wait(fork(child))
+        with all_locks_held():
+            pid = fork(child)
+        wait(pid)
         say(parent=[kind for kind in beats(zk, 6) if kind != "session.heartbeat"])
     client.stop()
     client.close()

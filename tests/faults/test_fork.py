@@ -116,6 +116,8 @@ def test_with_a_live_session(zookeeper: ZooKeeperServer, name: str) -> None:
     assert len(child["sockets"]) == (2 if name == "awaited" else 0)  # the event loop's own
     if name in ("connected", "locked"):
         assert (playing.told[-1]["same"], playing.told[-1]["stands"]) == (True, True)
+    if name == "kept_client":
+        assert {"client": "closed"} in playing.told
     if name == "locked":
         (locks,) = (one for one in playing.told if "locks" in one)
         assert locks["held"] == locks["locks"] >= 10

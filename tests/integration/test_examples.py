@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 from kazoo.client import KazooClient
 
-from coordinator.testing import ZooKeeperServer
+from coordinator.testing import FaultProxy, ZooKeeperServer
 from tests.support import eventually, new_place
 
 ROOT = Path(__file__).parents[2]
@@ -37,10 +40,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(*command: str, hosts: str) -> Iterator[subprocess.Popen[str]]:
+def running(*command: str, hosts: str, module: bool = True) -> Iterator[subprocess.Popen[str]]:
     """A server that is told to end at the end, if it was not before."""
     process = subprocess.Popen(
-        [sys.executable, "-m", *command],
+        [sys.executable, "-u", *(["-m"] if module else []), *command],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "COORDINATOR_HOSTS": hosts},
         stdout=subprocess.PIPE,
@@ -89,3 +92,80 @@ def test_gunicorn(place: str, observer: KazooClient, preload: bool) -> None:
         assert present() == set()  # at once: each of them closed its session
         assert process.returncode == 0
         assert "Traceback" not in output
+
+
+def test_fastapi(place: str, observer: KazooClient, zookeeper: ZooKeeperServer) -> None:
+    """It serves, is seen, follows its configuration, tells its health, and goes in good order."""
+    chroot = "/" + place.partition("/")[2]
+    port = free_port()
+    with (
+        FaultProxy(*zookeeper.address) as proxy,
+        running(
+            "uvicorn", "--app-dir", "examples", "--port", str(port), "fastapi_app:app",
+            hosts=proxy.hosts + chroot,
+        ) as process,
+    ):  # fmt: skip
+        eventually(lambda: observer.exists(f"{chroot}/services/greeter"), "it has started")
+        eventually(lambda: _answer(port, "/greeting/ada") == (200, "hello, ada"), "it serves")
+        assert len(observer.get_children(f"{chroot}/services/greeter")) == 1
+        assert _answer(port, "/config", {"greeting": "moin"}) == (200, 1)
+        eventually(lambda: _answer(port, "/greeting/ada") == (200, "moin, ada"), "it follows")
+        assert _answer(port, "/health") == (200, {"session": "connected"})
+        proxy.refuse = True
+        proxy.cut()
+        eventually(lambda: _answer(port, "/health") == (503, {"session": "suspended"}), "it says so")
+        assert _answer(port, "/greeting/ada") == (200, "moin, ada")  # the last known configuration
+        proxy.refuse = False
+        eventually(lambda: _answer(port, "/health")[0] == 200, "it is back")
+        process.terminate()
+        output, _ = process.communicate(timeout=20)
+        assert observer.get_children(f"{chroot}/services/greeter") == []
+        assert "Traceback" not in output
+
+
+def _answer(port: int, path: str, body: object = None) -> tuple[int, object]:
+    """Ask the service; 0 while it does not answer."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}")
+    if body is not None:
+        request.method, request.data = "PUT", json.dumps(body).encode()
+        request.add_header("content-type", "application/json")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+    except OSError:
+        return 0, None
+
+
+def test_threaded_worker(place: str, observer: KazooClient) -> None:
+    """Two processes share the tasks; what one had claimed when it was killed, the other does."""
+    chroot = "/" + place.partition("/")[2]
+    observer.ensure_path(f"{chroot}/tasks")
+    observer.ensure_path(f"{chroot}/claims")
+    observer.create(f"{chroot}/claims/t-held", ephemeral=True)  # as a worker that is busy
+    for name in ("t-held", *(f"t-{number}" for number in range(20))):
+        observer.create(f"{chroot}/tasks/{name}", name.encode())
+
+    def results() -> dict[str, bytes]:
+        names = observer.get_children(f"{chroot}/results") if observer.exists(f"{chroot}/results") else []
+        return {name: observer.get(f"{chroot}/results/{name}")[0] for name in names}
+
+    worker = partial(running, str(ROOT / "examples" / "threaded_worker.py"), place, hosts=place, module=False)
+    with worker() as one, worker() as two:
+        eventually(lambda: len(results()) == 20, "all but what is claimed are done")
+        assert "t-held" not in results()
+        observer.delete(f"{chroot}/claims/t-held")  # that worker has died
+        eventually(lambda: results().get("t-held") == b"T-HELD", "somebody else does it")
+        observer.create(f"{chroot}/tasks/t-late", b"late")
+        eventually(lambda: "t-late" in results(), "new ones are done")
+        outputs = []
+        for process in (one, two):
+            process.terminate()
+            outputs.append(process.communicate(timeout=20)[0])
+            assert process.returncode == 0
+    assert observer.get_children(f"{chroot}/tasks") == observer.get_children(f"{chroot}/claims") == []
+    done = [line.split()[0] for output in outputs for line in output.splitlines() if " done by w-" in line]
+    assert sorted(done) == sorted(results())
+    assert all("Traceback" not in output for output in outputs)

@@ -76,6 +76,7 @@ def main(hosts: str) -> None:
                 names.put(name)  # perhaps more than once: only one thread gets the claim
 
         threads = [threading.Thread(target=work, args=(zk, names), name=f"w-{n}") for n in range(THREADS)]
+        print(f"{THREADS} threads wait for tasks", flush=True)
         for thread in threads:
             thread.start()
         offer()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -154,6 +155,9 @@ def test_threaded_worker(place: str, observer: KazooClient) -> None:
 
     worker = partial(running, str(ROOT / "examples" / "threaded_worker.py"), place, hosts=place, module=False)
     with worker() as one, worker() as two:
+        for process in (one, two):
+            assert process.stdout is not None
+            assert process.stdout.readline() == "4 threads wait for tasks\n"
         eventually(lambda: len(results()) == 20, "all but what is claimed are done")
         assert "t-held" not in results()
         observer.delete(f"{chroot}/claims/t-held")  # that worker has died
@@ -163,9 +167,10 @@ def test_threaded_worker(place: str, observer: KazooClient) -> None:
         outputs = []
         for process in (one, two):
             process.terminate()
-            outputs.append(process.communicate(timeout=20)[0])
-            assert process.returncode == 0
+            assert process.stdout is not None
+            outputs.append(process.stdout.read())  # not communicate(): it passes by what readline() has read
+            assert process.wait(timeout=20) == 0
     assert observer.get_children(f"{chroot}/tasks") == observer.get_children(f"{chroot}/claims") == []
-    done = [line.split()[0] for output in outputs for line in output.splitlines() if " done by w-" in line]
+    done = re.findall(r"(t-\w+) done by w-", "".join(outputs))  # threads that print share lines
     assert sorted(done) == sorted(results())
     assert all("Traceback" not in output for output in outputs)

@@ -11,8 +11,10 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/image/packages.sh"
 
 home=$COORDINATOR_CACHE/zookeeper-home
-jars=(zookeeper zookeeper-jute slf4j-api slf4j-simple metrics-core snappy-java) # what a server loads
-packages=(libzookeeper-java libslf4j-java libdropwizard-metrics-java libsnappy-java)
+# What a server loads; netty for TLS.
+jars=(zookeeper zookeeper-jute slf4j-api slf4j-simple metrics-core snappy-java
+    netty-{buffer,codec,common,handler,resolver,transport,transport-native-epoll,transport-native-unix-common})
+packages=(libzookeeper-java libslf4j-java libdropwizard-metrics-java libsnappy-java libnetty-java)
 
 say() { printf 'zookeeper-home: %s\n' "$*" >&2; }
 
@@ -24,7 +26,8 @@ fetch_jars() {
     for deb in "$work"/debs/*.deb; do dpkg -x "$deb" "$work/unpacked"; done
     for name in "${jars[@]}"; do cp -L "$work/unpacked/usr/share/java/$name.jar" "$work/lib/"; done
     mkdir -p "$home"
-    mv "$work/lib" "$home/lib" # whole or not at all
+    [[ ! -d $home/lib ]] || mv "$home/lib" "$work/former" # of a version that fetched less
+    mv "$work/lib" "$home/lib"                            # whole or not at all
 }
 
 pip_of() { # a python that has pip
@@ -52,7 +55,7 @@ exec 9>"$COORDINATOR_CACHE/zookeeper-home.lock"
 flock 9
 work=$(mktemp -d "$COORDINATOR_CACHE/home.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-[[ -d $home/lib ]] || fetch_jars
+[[ -e $home/lib/${jars[-1]}.jar ]] || fetch_jars
 # It has to run: some systems ship a java that only tells where to buy one.
 [[ -d $home/jre ]] || "${JAVA_HOME:-/nonexistent}/bin/java" -version >/dev/null 2>&1 ||
     java -version >/dev/null 2>&1 || fetch_jre

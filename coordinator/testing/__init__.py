@@ -20,6 +20,7 @@ from coordinator.testing.inspection import ephemerals, session_ids, watches
 from coordinator.testing.process import ZooKeeperProcess
 from coordinator.testing.provide import provide
 from coordinator.testing.proxy import FaultProxy
+from coordinator.testing.security import ServerTLS
 from coordinator.testing.zookeeper import (
     ExternalZooKeeper,
     ServerOptions,
@@ -31,6 +32,7 @@ __all__ = [
     "ExternalZooKeeper",
     "FaultProxy",
     "ServerOptions",
+    "ServerTLS",
     "ZooKeeperContainer",
     "ZooKeeperEnsemble",
     "ZooKeeperProcess",

@@ -16,8 +16,8 @@ import threading
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from coordinator.errors import MissingExtraError
+from coordinator.testing.security import packed, placed, secured
 from coordinator.testing.zookeeper import (
-    DEFAULT_JVM_FLAGS,
     Member,
     ServerOptions,
     ZooKeeperServer,
@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 __all__ = ["ZooKeeperContainer", "default_image", "engine_fault", "import_docker", "labels", "settle_image"]
 
 DEFAULT_IMAGE = "zookeeper:3.9"
-CLIENT_PORT = 2181
+CLIENT_PORT, SECURE_PORT = 2181, 2281
+#: Where `ServerOptions.files` lie in the container, and what writes them there: the images differ in the user
+#: that runs it, and testcontainers before 4.14 copies nothing into a container that was not started.
+FILES = "/tmp/coordinator"  # noqa: S108 the container's own
+UNPACK = f'umask 077; mkdir -p {FILES}; printf %s "$COORDINATOR_FILES" | base64 -d | tar -x -C {FILES} -f -'
 #: Seconds that an engine has to answer a ping; a local one takes 2 ms.
 PING_TIMEOUT = 1.0
 #: Seconds from SIGTERM to SIGKILL; the server takes about 0.2 s.
@@ -178,20 +182,25 @@ class ZooKeeperContainer(ZooKeeperServer):
         self._image = image or default_image()
         self._member = member
         self._port = options.get("port") or free_port()
-        self._environment = self._render(options)
+        self._secure_port = options.get("secure_port") or free_port() if "tls" in options else None
+        options = secured(options)
+        self._files = options.get("files", {})
+        self._environment = {name: placed(value, FILES) for name, value in self._render(options).items()}
         self._container: DockerContainer | None = None
         self._address = ("127.0.0.1", self._port)
         self.origin = f"container {self._image} via testcontainers"
 
     def _render(self, options: ServerOptions) -> dict[str, str]:
         lines = configuration(options)
+        if self._secure_port is not None:
+            lines["secureClientPort"] = str(SECURE_PORT)
         if self._member is not None:
             lines["standaloneEnabled"] = "false"
         environment = {VARIABLES[key]: value for key, value in lines.items() if key in VARIABLES}
         environment["ZOO_CFG_EXTRA"] = " ".join(
             f"{key}={value}" for key, value in lines.items() if key not in VARIABLES
         )
-        environment["JVMFLAGS"] = " ".join(options.get("jvm_flags", DEFAULT_JVM_FLAGS))
+        environment["JVMFLAGS"] = " ".join(options.get("jvm_flags", ()))
         if self._member is not None:
             environment["ZOO_MY_ID"] = str(self._member.my_id)
             environment["ZOO_SERVERS"] = " ".join(self._member.servers)
@@ -201,6 +210,14 @@ class ZooKeeperContainer(ZooKeeperServer):
     def address(self) -> tuple[str, int]:
         """Host and published port; 127.0.0.1 unless the engine is elsewhere."""
         return self._address
+
+    @property
+    def secure_address(self) -> tuple[str, int]:
+        """Host and published port for TLS."""
+        if self._secure_port is None:
+            return super().secure_address
+        host, port = self._address
+        return host, SECURE_PORT if port == CLIENT_PORT else self._secure_port
 
     @property
     def container_id(self) -> str:
@@ -271,12 +288,20 @@ class ZooKeeperContainer(ZooKeeperServer):
             container.with_network(cast("Any", _NamedNetwork(self._member.network)))
             container.with_network_aliases(f"zk{self._member.my_id}")
         container.with_kwargs(**settings)
+        ports = {CLIENT_PORT: self._port}
+        if self._secure_port is not None:
+            ports[SECURE_PORT] = self._secure_port
         client = container.get_docker_client()
         if client.get_connection_mode() == ConnectionMode.docker_host and client.host() == "localhost":
             # Not open to the whole network; testcontainers' own types know ports only.
-            container.ports[str(CLIENT_PORT)] = cast("int", ("127.0.0.1", self._port))
+            for inside, port in ports.items():
+                container.ports[str(inside)] = cast("int", ("127.0.0.1", port))
         else:
-            container.with_bind_ports(CLIENT_PORT, self._port)
+            for inside, port in ports.items():
+                container.with_bind_ports(inside, port)
+        if self._files:
+            container.with_env("COORDINATOR_FILES", packed(self._files))
+            container.with_command(["bash", "-c", f"{UNPACK} && exec zkServer.sh start-foreground"])
         return container
 
     def _published(self, container: DockerContainer) -> tuple[str, int]:

@@ -17,8 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
+from coordinator.testing.security import placed, secured
 from coordinator.testing.zookeeper import (
-    DEFAULT_JVM_FLAGS,
     Member,
     ServerOptions,
     ZooKeeperServer,
@@ -36,6 +36,11 @@ __all__ = ["Installation", "ZooKeeperProcess", "find_installation"]
 DEBIAN_JARS = Path("/usr/share/java")
 #: What a server loads, seen by logging its class loading.
 JARS = ("zookeeper", "zookeeper-jute", "slf4j-api", "slf4j-simple", "metrics-core", "snappy-java")
+#: What it needs besides for TLS; without these it serves plain connections.
+NETTY = (
+    *("buffer", "codec", "common", "handler", "resolver", "transport"),
+    *("transport-native-epoll", "transport-native-unix-common"),
+)
 MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 #: Seconds until a stop by SIGTERM becomes SIGKILL; it takes about 0.1 s.
 STOP_TIMEOUT = 5.0
@@ -48,6 +53,11 @@ class Installation:
         self.java = java
         self.classpath = tuple(classpath)
         self.where = where
+
+    @property
+    def netty(self) -> bool:
+        """Whether it can serve TLS."""
+        return any(Path(jar).name.startswith("netty-handler") for jar in self.classpath)
 
 
 def find_installation() -> Installation:
@@ -80,7 +90,8 @@ def _debian_jars() -> list[str]:
         raise ZooKeeperUnavailableError(
             f"ZOOKEEPER_HOME is not set, and {DEBIAN_JARS} lacks {', '.join(missing)}"
         )
-    return [str(jar) for jar in jars]
+    netty = [DEBIAN_JARS / f"netty-{part}.jar" for part in NETTY]
+    return [str(jar) for jar in [*jars, *netty] if jar.exists()]
 
 
 def _find_java(home: Path | None) -> str:
@@ -110,8 +121,15 @@ class ZooKeeperProcess(ZooKeeperServer):
         self._installation = find_installation()
         self._member = member
         self._port = options.get("port") or free_port()
+        self._secure_port = options.get("secure_port") or free_port() if "tls" in options else None
+        if self._secure_port is not None and not self._installation.netty:
+            raise ZooKeeperUnavailableError(
+                f"no netty in {self._installation.where}: a server needs it for TLS"
+            )
+        options = secured(options)
         self._config = configuration(options)
-        self._flags = tuple(options.get("jvm_flags", DEFAULT_JVM_FLAGS))
+        self._files = dict(options.get("files", {}))
+        self._flags = tuple(options.get("jvm_flags", ()))
         self._environment = dict(options.get("environment", {}))
         self._folder: Path | None = None
         self._child: subprocess.Popen[bytes] | None = None
@@ -121,6 +139,11 @@ class ZooKeeperProcess(ZooKeeperServer):
     def address(self) -> tuple[str, int]:
         """127.0.0.1 and the client port."""
         return "127.0.0.1", self._port
+
+    @property
+    def secure_address(self) -> tuple[str, int]:
+        """127.0.0.1 and the port for TLS."""
+        return super().secure_address if self._secure_port is None else ("127.0.0.1", self._secure_port)
 
     def stop(self) -> None:
         """End it by SIGTERM; its data is kept."""
@@ -172,7 +195,10 @@ class ZooKeeperProcess(ZooKeeperServer):
         if self._folder is None:
             self._folder = self._furnish()
             atexit.register(self.close)
-        command = [self._installation.java, *self._flags, f"-Dzookeeper.log.dir={self._folder}"]
+        folder = str(self._folder / "files")
+        flags = [placed(flag, folder) for flag in self._flags]
+        environment = {name: placed(value, folder) for name, value in self._environment.items()}
+        command = [self._installation.java, *flags, f"-Dzookeeper.log.dir={self._folder}"]
         command += ["-cp", os.pathsep.join(self._installation.classpath), MAIN, str(self._folder / "zoo.cfg")]
         with (self._folder / "log").open("ab") as log:
             self._child = subprocess.Popen(  # noqa: S603 the command is ours
@@ -180,7 +206,7 @@ class ZooKeeperProcess(ZooKeeperServer):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self._environment},
+                env={**os.environ, **environment},
                 start_new_session=True,
             )
 
@@ -190,9 +216,15 @@ class ZooKeeperProcess(ZooKeeperServer):
         data = folder / "data"
         data.mkdir()
         lines = {**self._config, "dataDir": str(data)}
+        files = folder / "files"  # in a folder of mkdtemp's, which nobody else may enter
+        files.mkdir()
+        for name, content in self._files.items():
+            (files / name).write_bytes(content)
+        if self._secure_port is not None:
+            lines |= {"secureClientPort": str(self._secure_port), "secureClientPortAddress": "127.0.0.1"}
         if self._member is None:
             lines |= {"clientPort": str(self._port), "clientPortAddress": "127.0.0.1"}
-        text = [f"{key}={value}" for key, value in lines.items()]
+        text = [placed(f"{key}={value}", str(files)) for key, value in lines.items()]
         if self._member is not None:
             text += self._member.servers
             (data / "myid").write_text(f"{self._member.my_id}\n")

@@ -19,6 +19,7 @@ import contextlib
 import re
 import secrets
 import socket
+import ssl
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from coordinator.errors import ConfigurationError, CoordinatorError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from coordinator.testing.security import ServerTLS
+
 __all__ = [
     "ExternalZooKeeper",
     "Member",
@@ -38,6 +41,7 @@ __all__ = [
     "configuration",
     "four_letters",
     "free_port",
+    "speaks_tls",
 ]
 
 #: Seconds between two looks at a server that starts; a look costs about 1 ms.
@@ -81,6 +85,16 @@ class ServerOptions(TypedDict, total=False):
     """Environment variables of the server."""
     port: int
     """The client port on this host; a free one unless given."""
+    secure_port: int
+    """The port for TLS on this host, with `tls`; a free one unless given."""
+    files: Mapping[str, bytes]
+    """Files for the server, by name; ``{files}`` in config, environment and jvm_flags is their folder."""
+    tls: ServerTLS
+    """A second port, for TLS."""
+    sasl_users: Mapping[str, str]
+    """Passwords by user: the server knows SASL (DIGEST-MD5). Others are let in, too."""
+    sasl_required: bool
+    """It ends the sessions of all who did not authenticate by SASL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +193,21 @@ def four_letters(address: tuple[str, int], word: str, timeout: float = 1.0) -> s
             answer += chunk
 
 
+def speaks_tls(address: tuple[str, int], timeout: float = 1.0) -> bool:
+    """Whether somebody answers there by TLS, whoever it may be and whomever it may refuse."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection(address, timeout) as plain, context.wrap_socket(plain):
+            return True
+    except ssl.SSLEOFError:
+        return False
+    except ssl.SSLError:
+        return True
+    except OSError:
+        return False
+
+
 class ZooKeeperServer(abc.ABC):
     """A ZooKeeper server under a test's control.
 
@@ -197,6 +226,23 @@ class ZooKeeperServer(abc.ABC):
     def hosts(self) -> str:
         """The connection string, e.g. ``127.0.0.1:21810``."""
         host, port = self.address
+        return f"{host}:{port}"
+
+    @property
+    def secure_address(self) -> tuple[str, int]:
+        """Host and port for TLS; the same over all restarts.
+
+        Raises:
+            ConfigurationError: if it was not asked for.
+        """
+        raise ConfigurationError(
+            f"the {self.origin} has no port for TLS that is known: give it tls=ServerTLS(...)"
+        )
+
+    @property
+    def secure_hosts(self) -> str:
+        """The connection string of the port for TLS."""
+        host, port = self.secure_address
         return f"{host}:{port}"
 
     @property
@@ -267,13 +313,15 @@ class ZooKeeperServer(abc.ABC):
         """End it and delete its data. May be called again."""
 
     def wait_serving(self, timeout: float = START_TIMEOUT) -> None:
-        """Wait until ``srvr`` tells a mode. Connecting proves nothing: proxies accept early.
+        """Wait until ``srvr`` tells a mode, and the port for TLS, if there is one, speaks TLS.
+
+        Connecting proves nothing: proxies accept early.
 
         Raises:
             ZooKeeperUnavailableError: after ``timeout`` seconds, or as soon as it has ended.
         """
         deadline = time.monotonic() + timeout
-        while not self.mode:
+        while not (self.mode and self._serves_tls()):
             ended = self._ended()
             if ended or time.monotonic() >= deadline:
                 what = "ended at once" if ended else f"does not serve after {timeout} s"
@@ -283,6 +331,13 @@ class ZooKeeperServer(abc.ABC):
                     + (f"; the end of its log:\n{log}" if log else "")
                 )
             time.sleep(POLL)
+
+    def _serves_tls(self) -> bool:
+        """Whether the port for TLS is open, which it is last of all; True if there is none."""
+        try:
+            return speaks_tls(self.secure_address)
+        except ConfigurationError:
+            return True
 
     @abc.abstractmethod
     def _launch(self) -> None:

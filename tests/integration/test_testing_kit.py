@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from kazoo.client import KazooClient, KazooState
+from kazoo.security import Id, make_acl
 
 from coordinator.errors import ClosedError, ConfigurationError
 from coordinator.testing import (
     ExternalZooKeeper,
     FaultProxy,
+    ServerTLS,
     ZooKeeperContainer,
     ZooKeeperEnsemble,
     ZooKeeperProcess,
@@ -31,6 +34,7 @@ from coordinator.testing import (
 )
 from coordinator.testing.inspection import parse_ephemerals, parse_sessions, parse_watches
 from coordinator.testing.process import find_installation
+from tests.certificates import Authority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,9 +43,9 @@ LIMIT = 10.0
 
 
 @contextmanager
-def kazoo(hosts: str, timeout: float = LIMIT) -> Iterator[KazooClient]:
+def kazoo(hosts: str, timeout: float = LIMIT, **options: object) -> Iterator[KazooClient]:
     """An independent client: the kit is not to be believed on its own word."""
-    client = KazooClient(hosts=hosts, timeout=timeout)
+    client = KazooClient(hosts=hosts, timeout=timeout, **options)
     client.start(LIMIT)
     try:
         yield client
@@ -205,6 +209,70 @@ def test_impossible_options_are_refused(options: dict[str, object]) -> None:
     """Options are checked before anything is started."""
     with pytest.raises(ConfigurationError):
         ZooKeeperContainer(**options)  # type: ignore[arg-type]
+
+
+# A server that is secured
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_with_tls_and_users(kind: type[ZooKeeperServer]) -> None:
+    """Two ports, and users by SASL; over a restart and a loss of all data, too."""
+    authority = Authority("ours")
+    secure = ServerTLS(authority.issue("zk", "127.0.0.1").both, authority.pem)
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trust.load_verify_locations(cadata=authority.pem.decode())
+    with kind(tls=secure, sasl_users={"bob": "a secret!"}) as server:  # type: ignore[call-arg]
+        for again in (server.restart, server.wipe, lambda: None):
+            assert said_over_tls(server.secure_address, trust).startswith("Zookeeper version")
+            with kazoo(server.hosts, sasl_options=BOB) as client:
+                client.ensure_path("/a")
+                client.set_acls("/a", [make_acl("auth", "", all=True)])
+                assert client.get_acls("/a")[0][0].id == Id("sasl", "bob")
+            again()
+        assert server.secure_hosts == "{}:{}".format(*server.secure_address)
+
+
+BOB = {"mechanism": "DIGEST-MD5", "username": "bob", "password": "a secret!"}
+
+
+def said_over_tls(address: tuple[str, int], trust: ssl.SSLContext) -> str:
+    with (
+        socket.create_connection(address, LIMIT) as plain,
+        trust.wrap_socket(plain, server_hostname="127.0.0.1") as secured,
+    ):
+        secured.sendall(b"srvr")
+        return secured.recv(100).decode()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_finds_its_files(kind: type[ZooKeeperServer]) -> None:
+    """{files} is their folder: in lines of zoo.cfg, flags and the environment."""
+    files = {"one.txt": b"", "two.txt": b""}
+    flags = ["-XX:Flags={files}/one.txt", "-XX:+IgnoreUnrecognizedVMOptions"]
+    with kind(files=files, jvm_flags=flags, config={"some.key": "{files}/two.txt"}) as server:  # type: ignore[call-arg]
+        assert server.mode == "standalone"
+
+
+def test_a_server_without_tls_has_no_port_for_it(zookeeper: ZooKeeperServer) -> None:
+    """It says what is missing."""
+    with pytest.raises(ConfigurationError, match="give it tls=ServerTLS"):
+        zookeeper.secure_hosts  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sasl_users": {"bob": 'quo"te'}},
+        {"sasl_users": {"b b": "secret"}},
+        {"files": {"../escape": b""}},
+        {"files": {"": b""}},
+    ],
+)
+def test_what_cannot_be_written_down_is_refused(options: dict[str, object]) -> None:
+    """Before anything is started, without the password in the message."""
+    with pytest.raises(ConfigurationError) as caught:
+        ZooKeeperContainer(**options)  # type: ignore[arg-type]
+    assert 'quo"te' not in str(caught.value)
 
 
 # Where a server comes from

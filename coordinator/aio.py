@@ -30,6 +30,7 @@ from coordinator.events import BaseEvent, Event
 from coordinator.face import Face, checked_handler, checked_kinds
 from coordinator.models import ACL, Stat, Znode
 from coordinator.questions import CLOSE_WITHIN, Question
+from coordinator.security import AccessWord
 
 __all__ = ["AsyncCoordinator"]
 
@@ -142,7 +143,7 @@ class AsyncCoordinator(Face):
         path: str,
         value: object = b"",
         *,
-        acl: Sequence[ACL] | None = None,
+        acl: AccessWord | Sequence[ACL] | None = None,
         on_conflict: Literal["wait", "fail"] = "wait",
         model: Any = None,
         wait: bool = True,
@@ -225,7 +226,7 @@ class AsyncCoordinator(Face):
         ephemeral: bool = False,
         sequential: bool = False,
         parents: bool = False,
-        acl: Sequence[ACL] | None = None,
+        acl: AccessWord | Sequence[ACL] | None = None,
         model: Any = None,
         timeout: float | None = None,
     ) -> str:

@@ -27,6 +27,7 @@ from coordinator.events import BaseEvent, Event
 from coordinator.face import Face, checked_handler, checked_kinds
 from coordinator.models import ACL, Stat, Znode
 from coordinator.questions import CLOSE_WITHIN, Question
+from coordinator.security import AccessWord
 
 __all__ = ["Coordinator"]
 
@@ -57,6 +58,10 @@ class Coordinator(Face):
         retry_max_delay: seconds, the greatest bound.
         read_only: accept a session with a server that is cut off from its ensemble.
         auth: credentials, as ``Auth(...)`` or ``"digest:user:password"``.
+        tls: how servers are believed, and what they are shown; True: as the system believes.
+        sasl: who we are by SASL.
+        acl: who may touch what is created without an ACL of its own: "open" (everybody),
+            "creator" (who made it), "read" (everybody reads), or a list of ``ACL``.
 
     Raises:
         ConfigurationError: one of them is wrong; it names all that are.
@@ -162,7 +167,7 @@ class Coordinator(Face):
         path: str,
         value: object = b"",
         *,
-        acl: Sequence[ACL] | None = None,
+        acl: AccessWord | Sequence[ACL] | None = None,
         on_conflict: Literal["wait", "fail"] = "wait",
         model: Any = None,
         wait: bool = True,
@@ -175,7 +180,8 @@ class Coordinator(Face):
         Args:
             path: absolute, within the chroot.
             value: its data: bytes, a pydantic model, or what ``model`` describes.
-            acl: who may do what with it; default: everybody everything.
+            acl: who may do what with it: "open", "creator", "read" or a list; default: as in the
+                settings, which its parents have in any case.
             on_conflict: what to do when the znode is there and not ours: "wait" until it
                 goes (an ``ephemeral.conflict`` tells whose it is), or "fail".
             model: a type that the value has to fit; it is written as JSON.
@@ -281,7 +287,7 @@ class Coordinator(Face):
         ephemeral: bool = False,
         sequential: bool = False,
         parents: bool = False,
-        acl: Sequence[ACL] | None = None,
+        acl: AccessWord | Sequence[ACL] | None = None,
         model: Any = None,
         timeout: float | None = None,
     ) -> str:

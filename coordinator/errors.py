@@ -11,6 +11,7 @@
     ├── ClosedError                        the coordinator, view or stream was closed
     ├── ForkedError                        it belongs to the process that was forked
     ├── StartError                         no session within ``start_timeout``
+    │   ├── TLSError                       because TLS failed; ``cause`` tells how
     │   └── MissingChrootError             a session, but its chroot does not exist
     ├── AuthFailedError                    the server refused the credentials; final
     ├── OperationTimeoutError (TimeoutError)  the deadline of a call passed
@@ -67,6 +68,7 @@ __all__ = [
     "ServerError",
     "SessionExpiredError",
     "StartError",
+    "TLSError",
     "TransactionFailedError",
     "ZnodeError",
 ]
@@ -149,6 +151,15 @@ class StartError(CoordinatorError):
         self.cause = cause
 
 
+class TLSError(StartError):
+    """No session was established within ``start_timeout``, because TLS failed.
+
+    ``cause`` tells how, as in the event ``connection.failed``: "tls_untrusted",
+    "tls_hostname", "tls_expired", "tls_not_spoken", "tls_required", "tls_refused",
+    "tls_files", or "tls" for anything else.
+    """
+
+
 class MissingChrootError(StartError):
     """The session stands, but the chroot it shall work in does not exist."""
 
@@ -156,7 +167,16 @@ class MissingChrootError(StartError):
 
 
 class AuthFailedError(CoordinatorError):
-    """The server refused the credentials, or does not know their scheme. Final."""
+    """The server refused who we are, or whom we did not say that we are. Final.
+
+    ``cause``: "auth" (a scheme or credential of ``auth``), "sasl" (user name or password),
+    "sasl_unsupported" (the server knows no SASL) or "auth_required" (it demands a scheme
+    that was not used).
+    """
+
+    def __init__(self, message: str, /, *, cause: str = "auth") -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class OperationTimeoutError(CoordinatorError, TimeoutError):

@@ -137,7 +137,9 @@ class ConnectionFailed(ConnectionEvent):
 
     kind: Literal["connection.failed"] = "connection.failed"
     cause: str
-    """"refused", "dns", "timeout", "unreachable", "handshake", "auth", "tls", "reset", "other"."""
+    """"refused", "dns", "timeout", "unreachable", "handshake", "reset", "sasl", "other"; of TLS:
+    "tls_untrusted", "tls_hostname", "tls_expired", "tls_not_spoken", "tls_required",
+    "tls_refused", "tls_files", "tls"."""
     detail: str = ""
     next_try_in: float | None = None
     """Seconds until the next round; None: the next server is tried at once."""
@@ -216,6 +218,10 @@ class SessionClosed(SessionEvent):
     """By ``close()``; the server refused the credentials; no session within
     ``start_timeout``, or a client that was adopted ended by itself; the owner of a client
     that was adopted stopped it."""
+    cause: str = ""
+    """Of auth_failed: "auth", "sasl", "sasl_unsupported" or "auth_required"."""
+    detail: str = ""
+    """More about that, in words."""
 
 
 class Heartbeat(BaseEvent):

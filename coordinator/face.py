@@ -17,8 +17,9 @@ from coordinator.events import BaseEvent
 from coordinator.handles import ChildrenViewHandle, EphemeralHandle, Handle, ZnodeViewHandle
 from coordinator.models import ACL, SessionInfo, Stats
 from coordinator.payload import check_model, encode
-from coordinator.questions import Question, Questions, checked_acl
-from coordinator.settings import Auth, Settings
+from coordinator.questions import Question, Questions
+from coordinator.security import TLS, AccessWord, Auth, Sasl
+from coordinator.settings import Settings
 
 EphemeralT = TypeVar("EphemeralT", bound=EphemeralHandle)
 ZnodeViewT = TypeVar("ZnodeViewT", bound=ZnodeViewHandle[Any])
@@ -42,6 +43,9 @@ class Face:
         retry_max_delay: float | None = None,
         read_only: bool | None = None,
         auth: Auth | str | Sequence[Auth | str] | None = None,
+        tls: TLS | bool | None = None,
+        sasl: Sasl | None = None,
+        acl: AccessWord | Sequence[ACL] | None = None,
     ) -> None:
         given = {
             "session_timeout": session_timeout,
@@ -52,6 +56,9 @@ class Face:
             "retry_max_delay": retry_max_delay,
             "read_only": read_only,
             "auth": auth,
+            "tls": tls,
+            "sasl": sasl,
+            "acl": acl,
         }
         if isinstance(hosts, Settings):
             if any(value is not None for value in given.values()):
@@ -63,7 +70,8 @@ class Face:
     def _set_up(self, settings: Settings, client: object = None) -> None:
         self.settings = settings
         self._engine = Engine(settings, client)
-        self._questions = Questions(settings)
+        # Who the owner of an adopted client says to be is his own business; the server knows.
+        self._questions = Questions(settings, identified=settings.identified or client is not None)
         self._started = False
         self._closed = False
         self._handlers: list[Any] = []
@@ -133,7 +141,7 @@ class Face:
         path: str,
         value: object,
         *,
-        acl: Sequence[ACL] | None,
+        acl: AccessWord | Sequence[ACL] | None,
         on_conflict: Literal["wait", "fail"],
         model: Any,
         wait: bool,
@@ -144,14 +152,21 @@ class Face:
             raise ConfigurationError(f'on_conflict is "wait" or "fail", got {on_conflict!r}')
         if on_conflict == "fail" and not wait:
             raise ConfigurationError('on_conflict="fail" raises, so that it needs wait=True')
-        data, acls = encode(value, model), checked_acl(acl)
+        data, acls = encode(value, model), self._questions.acl(acl)
         self._questions.sized(Create(path, data, ephemeral=True, acl=acls))
         self._check_open()
         self._questions.limit(timeout)
         if not self._engine.claim(path):
             raise DuplicateEphemeralError(f"this coordinator keeps an ephemeral at {path} already")
         handle = kind(
-            self._engine, self._questions, path, data, acl=acls, on_conflict=on_conflict, model=model
+            self._engine,
+            self._questions,
+            path,
+            data,
+            acl=acls,
+            parents_acl=self._questions.acl(),
+            on_conflict=on_conflict,
+            model=model,
         )
         return handle, self._want(handle, timeout)
 

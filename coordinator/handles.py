@@ -24,7 +24,8 @@ from coordinator.engine.engine import Engine
 from coordinator.errors import ClosedError, ConfigurationError, CoordinatorError, OperationTimeoutError
 from coordinator.models import ACL, SessionId, Stat, Znode, hex_id
 from coordinator.payload import decode, encode
-from coordinator.questions import Question, Questions, checked_acl, checked_flags, checked_version
+from coordinator.questions import Question, Questions, checked_flags, checked_version
+from coordinator.security import AccessWord
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -131,11 +132,14 @@ class EphemeralHandle(Handle):
         data: bytes,
         *,
         acl: tuple[ACL, ...],
+        parents_acl: tuple[ACL, ...],
         on_conflict: Any,
         model: Any,
     ) -> None:
         super().__init__(engine, questions)
-        self._intent = Presence(self._token, path, data, acl=acl, on_conflict=on_conflict)
+        self._intent = Presence(
+            self._token, path, data, acl=acl, parents_acl=parents_acl, on_conflict=on_conflict
+        )
         self._model = model
 
     @property
@@ -305,13 +309,13 @@ class TransactionHandle:
         *,
         ephemeral: bool = False,
         sequential: bool = False,
-        acl: Sequence[ACL] | None = None,
+        acl: AccessWord | Sequence[ACL] | None = None,
         model: Any = None,
     ) -> Self:
         """Add a creation; its result is the path."""
         checked_flags(ephemeral=ephemeral, sequential=sequential)
         return self._add(
-            Create(check_path(path), encode(value, model), ephemeral, sequential, checked_acl(acl))
+            Create(check_path(path), encode(value, model), ephemeral, sequential, self._questions.acl(acl))
         )
 
     def set(self, path: str, value: object, *, version: int = ANY_VERSION, model: Any = None) -> Self:

@@ -17,10 +17,12 @@ from coordinator.errors import __all__ as _errors
 from coordinator.events import *  # noqa: F403 -- every kind is public
 from coordinator.events import __all__ as _events
 from coordinator.models import ACL, Phase, SessionInfo, Stat, Stats, Znode
-from coordinator.settings import Auth, Settings
+from coordinator.security import TLS, Auth, Sasl
+from coordinator.settings import Settings
 
 __all__ = [
     "ACL",
+    "TLS",
     "AsyncChildrenView",
     "AsyncCoordinator",
     "AsyncEphemeral",
@@ -36,6 +38,7 @@ __all__ = [
     "HandlerThread",
     "KazooHandler",
     "Phase",
+    "Sasl",
     "SessionInfo",
     "Settings",
     "Stat",

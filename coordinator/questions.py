@@ -16,7 +16,6 @@ from coordinator.core.layout import REQUEST_LIMIT, check_path, deletable
 from coordinator.core.messages import AwaitSession, Close, Message, Renew, Submit, Unwant, Waiter, Want
 from coordinator.core.requests import (
     ANY_VERSION,
-    OPEN,
     Children,
     Create,
     Delete,
@@ -31,6 +30,7 @@ from coordinator.engine import clock
 from coordinator.errors import ConfigurationError, CoordinatorError, DataTooLargeError
 from coordinator.models import ACL, Stat, Znode
 from coordinator.payload import check_model, decode, encode
+from coordinator.security import AccessWord, entries_of
 from coordinator.settings import Settings
 
 T = TypeVar("T")
@@ -73,8 +73,9 @@ class Question(Generic[T]):
 class Questions:
     """Makes the questions of one coordinator; all of it may be used from any thread."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, identified: bool) -> None:
         self._settings = settings
+        self._identified = identified
 
     def limit(self, timeout: float | None) -> tuple[float, float]:
         """Return a timeout in seconds, and when it ends by the engine's clock."""
@@ -114,15 +115,15 @@ class Questions:
         ephemeral: bool,
         sequential: bool,
         parents: bool,
-        acl: Sequence[ACL] | None,
+        acl: AccessWord | Sequence[ACL] | None,
         model: Any,
         timeout: float | None,
     ) -> Question[str]:
         """Ask for a new znode."""
         checked_flags(ephemeral=ephemeral, sequential=sequential, parents=parents)
-        request = Create(check_path(path), encode(value, model), ephemeral, sequential, checked_acl(acl))
+        request = Create(check_path(path), encode(value, model), ephemeral, sequential, self.acl(acl))
         made: Made = []
-        operation = operations.create(self.sized(request), parents=parents, made=made)
+        operation = operations.create(self.sized(request), parents=parents, parents_acl=self.acl(), made=made)
         return self._run(operation, f"create {path}", timeout, lambda answer: answer[0], made)
 
     def set(
@@ -198,6 +199,14 @@ class Questions:
 
     # -- what is refused before anything is sent
 
+    def acl(self, acl: AccessWord | Sequence[ACL] | None = None) -> tuple[ACL, ...]:
+        """Return the entries that are meant; None: those of the settings.
+
+        Raises:
+            ConfigurationError: it is neither a word nor a list of ACL, or needs somebody to be.
+        """
+        return entries_of(self._settings.acl if acl is None else acl, identified=self._identified)
+
     def sized(self, request: R) -> R:
         """Return the request if a server would read it.
 
@@ -249,17 +258,3 @@ def checked_flags(**flags: object) -> None:
     for name, flag in flags.items():
         if not isinstance(flag, bool):
             raise ConfigurationError(f"{name} is True or False, got {flag!r}")
-
-
-def checked_acl(acl: Sequence[ACL] | None) -> tuple[ACL, ...]:
-    """Return the list, or that which lets everybody do everything.
-
-    Raises:
-        ConfigurationError: it is no list of ACL.
-    """
-    if acl is None:
-        return OPEN
-    given: object = acl
-    if not isinstance(given, list | tuple) or not all(isinstance(entry, ACL) for entry in given):
-        raise ConfigurationError("acl takes a list of coordinator.ACL(scheme, id, permissions)")
-    return tuple(acl)

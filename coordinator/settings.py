@@ -7,70 +7,41 @@ constructed; secrets are ``SecretStr`` and are shown nowhere.
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Annotated, Any, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from coordinator.errors import ConfigurationError
+from coordinator.models import ACL
+from coordinator.security import TLS, AccessWord, Auth, Sasl, acl_from, entries_of
 
-__all__ = ["Auth", "Settings"]
+__all__ = ["Settings"]
 
 DEFAULT_PORT = 2181
 """ZooKeeper's own default for clients (zoo.cfg: clientPort)."""
 
+_BOOL = TypeAdapter(bool)
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
 _IPV6 = re.compile(r"\[([0-9A-Fa-f:.%\w]+)\](?::(\d+))?\Z")
-
-
-class Auth(BaseModel):
-    """One pair of scheme and credential, sent whenever a link is made.
-
-    From text: ``"scheme:credential"``, so ``"digest:alice:secret"``.
-    """
-
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
-
-    scheme: str = Field(default="digest", min_length=1)
-    credential: SecretStr
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: object) -> object:
-        if isinstance(value, str):
-            scheme, colon, credential = value.partition(":")
-            if not colon or not scheme or not credential:
-                raise ValueError('expected "scheme:credential", as in "digest:user:password"')
-            return {"scheme": scheme, "credential": credential}
-        return value
-
-    @model_validator(mode="after")
-    def _digest_has_two_parts(self) -> Self:
-        if self.scheme == "digest":
-            user, colon, password = self.credential.get_secret_value().partition(":")
-            if not (user and colon and password):
-                raise ValueError('the digest scheme needs "user:password"')
-        return self
 
 
 class Settings(BaseSettings):
     """Settings of a coordinator; durations are seconds.
 
     Environment: ``COORDINATOR_`` and the name in capitals. ``COORDINATOR_AUTH`` takes
-    entries separated by blanks: ``digest:alice:secret digest:bob:secret``.
+    entries separated by blanks: ``digest:alice:secret digest:bob:secret``; what is inside of
+    ``tls`` and ``sasl`` has two underscores before it: ``COORDINATOR_TLS__CA``.
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="COORDINATOR_", frozen=True, extra="forbid", hide_input_in_errors=True
+        env_prefix="COORDINATOR_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
     )
 
     hosts: str = f"127.0.0.1:{DEFAULT_PORT}"
@@ -97,6 +68,12 @@ class Settings(BaseSettings):
     """Accept a session with a server that is cut off from its ensemble (read-only)."""
     auth: Annotated[tuple[Auth, ...], NoDecode] = ()
     """Credentials; the scheme "digest" takes ``user:password``."""
+    tls: TLS | None = None
+    """How servers are believed, and what they are shown; True: by the system's authorities."""
+    sasl: Sasl | None = None
+    """Who we are by SASL; needs the extra ``sasl``."""
+    acl: Annotated[AccessWord | tuple[ACL, ...], NoDecode] = "open"
+    """Who may touch what is created without an ACL of its own, parents included."""
 
     @field_validator("auth", mode="before")
     @classmethod
@@ -104,6 +81,26 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(value.split())
         return (value,) if isinstance(value, Auth) else value
+
+    @field_validator("tls", mode="before")
+    @classmethod
+    def _on_or_off(cls, value: object) -> object:
+        if isinstance(value, bool | int | str):  # text and numbers come from the environment
+            if not _BOOL.validate_python(value):
+                return None
+            overruled = sorted(name for name in os.environ if name.upper().startswith("COORDINATOR_TLS__"))
+            if overruled:  # it would be silently without effect
+                raise ValueError(f"True stands for the defaults, without {', '.join(overruled)}: unset one")
+            return {}
+        return value
+
+    @field_validator("acl", mode="before")
+    @classmethod
+    def _word_or_entries(cls, value: object) -> object:
+        if isinstance(value, str):
+            return acl_from(value)
+        entries_of(value, identified=True)
+        return value
 
     @field_validator("hosts")
     @classmethod
@@ -122,6 +119,18 @@ class Settings(BaseSettings):
                 f"retry_max_delay ({self.retry_max_delay:g} s)"
             )
         return self
+
+    @model_validator(mode="after")
+    def _acl_has_somebody(self) -> Self:
+        if not entries_of(self.acl, identified=self.identified):
+            raise ValueError("acl has no entries: nobody could do anything")
+        return self
+
+    @property
+    def identified(self) -> bool:
+        """Whether something is configured by which a server can know us."""
+        certified = self.tls is not None and self.tls.certificate is not None
+        return bool(self.auth) or self.sasl is not None or certified
 
     @property
     def servers(self) -> list[tuple[str, int]]:

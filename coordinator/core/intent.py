@@ -16,6 +16,7 @@ from coordinator.core.draft import Draft
 from coordinator.core.layout import ancestors_of
 from coordinator.core.requests import Create, Exists, Flow, Standing, ask
 from coordinator.errors import CoordinatorError, NoAuthError, NodeExistsError
+from coordinator.models import ACL
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +77,11 @@ Made: TypeAlias = list[tuple[str, int | None]]
 """What a flow has created so far: each path with its czxid, None where that was not told."""
 
 
-def create_parents(path: str, made: Made | None = None) -> Flow[None]:
-    """Create the missing ancestors, persistent and open, the topmost first."""
+def create_parents(path: str, acl: tuple[ACL, ...], made: Made | None = None) -> Flow[None]:
+    """Create the missing ancestors, persistent and with that ACL, the topmost first."""
     for parent in ancestors_of(path):
         try:
-            created, stat = yield from ask(Create(parent))
+            created, stat = yield from ask(Create(parent, acl=acl))
             if made is not None:
                 made.append((created, stat.czxid))
         except NodeExistsError:

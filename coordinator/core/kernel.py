@@ -57,6 +57,7 @@ from coordinator.errors import (
     CoordinatorError,
     OperationTimeoutError,
     StartError,
+    TLSError,
 )
 from coordinator.events import ConnectionClosed, SessionEstablished, SessionExpired
 from coordinator.models import ConnectionFailure, Phase, hex_id
@@ -304,7 +305,8 @@ class Kernel:
         message = f"no session at {call.label} in {call.timeout:g} s: {self.describe()}"
         if self._shared and self.last_failure is None:
             message += "; a client that was adopted is started by its owner"
-        self.calls.answer(call, error=StartError(message, cause=cause))
+        kind = TLSError if cause.startswith("tls") else StartError
+        self.calls.answer(call, error=kind(message, cause=cause))
 
     # -- the session
 
@@ -452,7 +454,8 @@ class Kernel:
         self._runner.shut()
         if isinstance(signal, machine.AuthFailed):
             self._effects.append(StopClient("auth_failed"))
-            self._abandon(AuthFailedError("the server refused the credentials or does not know their scheme"))
+            server = f"{self.session.server}: " if self.session.server else ""
+            self._abandon(AuthFailedError(server + signal.detail, cause=signal.cause))
         elif isinstance(signal, machine.Ended):
             self._effects.append(StopClient(signal.reason))
             told = "was stopped by its owner" if signal.reason == "stopped" else "ended by itself"

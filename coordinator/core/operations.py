@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TypeAlias, TypeVar
 
 from coordinator.core.intent import Made, create_parents
-from coordinator.core.requests import Check, Create, Delete, Exists, Flow, Multi, Request, Standing, ask
+from coordinator.core.requests import OPEN, Check, Create, Delete, Exists, Flow, Multi, Request, Standing, ask
 from coordinator.errors import (
     ConnectionLossError,
     NodeExistsError,
@@ -22,7 +22,7 @@ from coordinator.errors import (
     SessionExpiredError,
     ZnodeError,
 )
-from coordinator.models import Stat, hex_id
+from coordinator.models import ACL, Stat, hex_id
 
 T = TypeVar("T")
 
@@ -53,7 +53,11 @@ def write(request: Request[T]) -> Operation[T]:
 
 
 def create(
-    request: Create, *, parents: bool = False, made: Made | None = None
+    request: Create,
+    *,
+    parents: bool = False,
+    parents_acl: tuple[ACL, ...] = OPEN,
+    made: Made | None = None,
 ) -> Operation[tuple[str, Stat]]:
     """Create a znode, its missing parents too if asked; see the module for lost answers."""
     noted: Made = [] if made is None else made
@@ -66,7 +70,7 @@ def create(
                 raise
         while True:
             try:
-                yield from create_parents(request.path, noted)
+                yield from create_parents(request.path, parents_acl, noted)
                 break
             except ConnectionLossError:
                 continue  # each step may be done twice

@@ -74,11 +74,13 @@ class Presence(Intent):
         data: bytes,
         *,
         acl: tuple[ACL, ...] = OPEN,
+        parents_acl: tuple[ACL, ...] = OPEN,
         on_conflict: OnConflict = "wait",
     ) -> None:
         super().__init__(token, path)
         self.data = data
         self.acl = acl
+        self.parents_acl = parents_acl
         self.on_conflict = on_conflict
         self.czxid = 0
         """The transaction that created the znode that is ours; 0 while there is none."""
@@ -160,7 +162,7 @@ class Presence(Intent):
         try:
             _, stat = yield from ask(request)
         except NoNodeError:
-            yield from create_parents(self.path)
+            yield from create_parents(self.path, self.parents_acl)
             _, stat = yield from ask(request)
         self._appeared(stat, request.data)
 

@@ -118,7 +118,10 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class AuthFailed:
-    """A server refused the credentials."""
+    """A server refused who we are, for good."""
+
+    cause: str = "auth"
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +229,7 @@ def step(session: Session, signal: Signal, now: float) -> Step:
         case Expired():
             return _expired(session, "server")
         case AuthFailed():
-            return _closed(session, "auth_failed")
+            return _closed(session, "auth_failed", signal.cause, signal.detail)
         case Closing(left=left):
             return _closed(session, "requested", left=left)
         case GaveUp(left=left):
@@ -373,7 +376,9 @@ def _expired(session: Session, confirmed_by: Confirmation) -> Step:
     )
 
 
-def _closed(session: Session, reason: Reason, *, left: bool = False) -> Step:
+def _closed(
+    session: Session, reason: Reason, cause: str = "", detail: str = "", *, left: bool = False
+) -> Step:
     told = [] if session.link is None or left else [draft(ConnectionClosed, server=session.link.server)]
-    told.append(draft(SessionClosed, reason=reason))
+    told.append(draft(SessionClosed, reason=reason, cause=cause, detail=detail))
     return replace(session, phase=Phase.CLOSED, link=None, proved=False, suspended_at=None), told

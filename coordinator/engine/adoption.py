@@ -110,4 +110,5 @@ def settings_of(client: Any, **given: Any) -> Settings:
     """
     servers = dict.fromkeys(server_name(host, port) for host, port in checked(client).hosts)
     rest = {name: field.default for name, field in Settings.model_fields.items() if name not in given}
+    rest["tls"] = False  # None would leave it to the environment, whose files need not be there
     return Settings.make(**{**rest, **given, "hosts": ",".join(servers) + client.chroot})

@@ -1,9 +1,10 @@
-"""Connecting in a way that can be called off: names, TCP, TLS, and the words for what went wrong.
+"""Connecting in a way that can be called off: names, TCP, and the words for what went wrong.
 
 kazoo connects with a blocking call: `stop()` waits for a host that does not answer. Here each connect polls
 the socket together with a bell (engine/wake.py) that another thread may ring.
 
-    resolve -> addresses of one server -> Dialler.dial: connect, secure; the next one where that fails
+    resolve -> addresses of one server -> Dialler.dial: connect, secure (engine/tls.py); the next one where
+                                          that fails
 
 It must not know of passes over the hosts: that is engine/rounds.py.
 """
@@ -17,13 +18,13 @@ import socket
 import ssl
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from coordinator.engine import fork
+from coordinator.engine import fork, tls
 from coordinator.engine.wake import WakeChannel, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 """A resolved IPv4 or IPv6 socket address."""
@@ -71,43 +72,6 @@ def _finish_connect(sock: socket.socket, address: Address, timeout: float, bell:
     return error
 
 
-def secure(sock: socket.socket, hostname: str, options: Mapping[str, Any]) -> ssl.SSLSocket:
-    """Wrap a connected socket in TLS with kazoo's keyword arguments, within the socket's own timeout.
-
-    Raises:
-        ssl.SSLError: the handshake failed, or a certificate cannot be loaded or believed.
-        OSError: the connection broke in the handshake.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if options.get("options") is not None:
-        context.options = options["options"]
-    if options.get("ciphers"):
-        context.set_ciphers(options["ciphers"])
-    verify = options.get("verify_certs", True)
-    context.check_hostname = bool(options.get("check_hostname", False)) and verify
-    context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
-    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-    try:
-        if options.get("ca"):
-            context.load_verify_locations(options["ca"])
-        if options.get("certfile") and options.get("keyfile"):
-            context.load_cert_chain(
-                certfile=options["certfile"],
-                keyfile=options["keyfile"],
-                password=options.get("keyfile_password"),
-            )
-    except FileNotFoundError as error:
-        raise ssl.SSLError(f"certificate or key cannot be read: {error.strerror}") from error
-    secured = context.wrap_socket(sock, server_hostname=hostname, do_handshake_on_connect=False)
-    fork.let_go_by(secured, socket.socket.close)  # before the handshake, which may take long
-    try:
-        secured.do_handshake()
-    except BaseException:
-        secured.close()
-        raise
-    return secured
-
-
 _CAUSES: dict[int | None, str] = {
     errno.ECONNREFUSED: "refused",
     errno.ETIMEDOUT: "timeout",
@@ -127,10 +91,17 @@ def cause_of(error: OSError) -> str:
     if isinstance(error, TimeoutError):
         return "timeout"
     if isinstance(error, ssl.SSLError):
-        return "tls"
+        return tls.told(error)[0]
     if isinstance(error, socket.gaierror):
         return "dns"
     return _CAUSES.get(error.errno, "other")
+
+
+def told(error: OSError) -> tuple[str, str]:
+    """Return the cause and the detail of `connection.failed`."""
+    if isinstance(error, ssl.SSLError):
+        return tls.told(error)
+    return cause_of(error), error.strerror or str(error)
 
 
 def resolve(hostname: str, address: tuple[str, int]) -> list[Address]:
@@ -189,7 +160,7 @@ class Dialler:
         targets: Sequence[Address],
         hostname: str,
         limit: float,
-        options: Mapping[str, Any],
+        make_context: tls.MakeContext | None = None,
         tried: set[Address] | None = None,
     ) -> socket.socket:
         """Connect to the first target that answers, each having its share of `limit` seconds.
@@ -198,7 +169,7 @@ class Dialler:
             targets: addresses of one server, at least one.
             hostname: whom the server's certificate must name.
             limit: seconds for all of them.
-            options: kazoo's TLS arguments; TLS only with `use_ssl`.
+            make_context: makes the TLS context of each connect; None: without TLS.
             tried: receives each target that was dialled.
 
         Raises:
@@ -216,12 +187,21 @@ class Dialler:
                 try:
                     share = max(0.0, until - time.monotonic()) / (len(targets) - index)
                     sock = connect(target, share, bell)
-                    return _secured(sock, hostname, options) if options.get("use_ssl") else sock
+                    return sock if make_context is None else _secured(sock, hostname, make_context, bell)
                 except OSError as error:
                     errors.append(error)
         if self.called_off:
             raise ConnectionAbortedError(errno.ECONNABORTED, "connecting was called off")
-        raise next((error for error in errors if cause_of(error) != "unreachable"), errors[-1])
+        raise max(errors, key=_tells)  # the first of those that tell most
+
+    def ask(self, target: Address, limit: float, question: bytes) -> bytes:
+        """Send a question on a connection of its own, and return how the answer begins; b"" for none."""
+        try:
+            with self._ringing() as bell, connect(target, limit, bell) as sock:
+                sock.sendall(question)
+                return sock.recv(16)
+        except OSError:
+            return b""
 
     @contextlib.contextmanager
     def _ringing(self) -> Iterator[WakeChannel]:
@@ -238,9 +218,17 @@ class Dialler:
             bell.close()
 
 
-def _secured(sock: socket.socket, hostname: str, options: Mapping[str, Any]) -> socket.socket:
+def _tells(error: OSError) -> int:
+    if isinstance(error, ssl.SSLError):
+        return 2
+    return cause_of(error) != "unreachable"
+
+
+def _secured(
+    sock: socket.socket, hostname: str, make_context: tls.MakeContext, bell: WakeChannel
+) -> socket.socket:
     try:
-        return secure(sock, hostname, options)
+        return tls.secure(sock, hostname, make_context(), bell)
     except BaseException:
         sock.close()
         raise

@@ -41,8 +41,18 @@ _CONNECTED = struct.Struct("!iiiqi")  # length, protocol, timeout in ms, session
 
 # ZooDefs.OpCode, ClientCnxn.*_XID and KeeperException.Code of the Java client.
 _WATCH_XID, _PING_XID, _AUTH_XID = -1, -2, -4
-_CLOSE = -11
-_SESSION_EXPIRED, _AUTH_FAILED, _SESSION_MOVED = -112, -115, -118
+_CLOSE, _SASL = -11, 102
+_SESSION_EXPIRED, _AUTH_FAILED, _SESSION_MOVED, _AUTH_REQUIRED = -112, -115, -118, -124
+_NO_TOKEN = _REPLY.size - 4 + 4
+"""Length of an answer to SASL that carries no token: the length of none, after the header."""
+
+REFUSALS = {
+    "auth": "the server refused a credential of `auth`, or does not know its scheme",
+    "sasl": "the server refused the SASL user name or password",
+    "sasl_unsupported": "the server is not configured for SASL, or not for DIGEST-MD5",
+    "auth_required": "the server demands an authentication that was not given",
+}
+"""What a server may say that ends a link because of who we are; no other link would end otherwise."""
 _LARGEST_HANDSHAKE = 1024
 
 
@@ -83,7 +93,7 @@ class Ledger:
         self.frames_in = 0
         self.frames_out = 0
         self._on_heartbeat = on_heartbeat
-        self._verdict = ""  # what the server said that ends the link: "expired", "auth"
+        self._verdict = ""  # what the server said that ends the link: "expired", or one of REFUSALS
         self._head_in = b""
         self._skip_in = 0
         self._head_out = b""
@@ -92,13 +102,15 @@ class Ledger:
         self._replies: deque[float] = deque()
         self._pings: deque[float] = deque()
         self._auths: deque[float] = deque()
+        self._sasls: deque[float] = deque()
+        self._sasl_answers = 0
         self._sent_to = self._replies
         self._intelligible = True
 
     @property
     def outstanding(self) -> int:
         """Frames sent and not yet answered, pings included."""
-        return len(self._replies) + len(self._pings) + len(self._auths)
+        return len(self._replies) + len(self._pings) + len(self._auths) + len(self._sasls)
 
     @property
     def ping_outstanding(self) -> bool:
@@ -113,7 +125,7 @@ class Ledger:
         """
         if not self.established or self.timeout is None:
             return inf
-        waiting = [queue[0] for queue in (self._replies, self._pings, self._auths) if queue]
+        waiting = [queue[0] for queue in (self._replies, self._pings, self._auths, self._sasls) if queue]
         if self._begun_out is not None:
             waiting.append(self._begun_out)
         if not waiting:
@@ -131,10 +143,10 @@ class Ledger:
     def _note_sent(self, data: bytes | bytearray | memoryview, sent: int, at: float) -> None:
         """Note each frame that these bytes complete as sent `at`, just before the call that did so."""
         if not self._skip_out and not self._head_out and self.frames_out and sent >= _REQUEST.size:
-            length, xid, _ = _REQUEST.unpack_from(data)
+            length, xid, kind = _REQUEST.unpack_from(data)
             if length + 4 == sent:  # the common case: one call of kazoo's, one frame
                 self.frames_out += 1
-                (self._replies if xid >= 0 else self._queue_of(xid)).append(at)
+                self._queue_of(xid, kind).append(at)
                 return
         self._note_pieces(bytes(data[:sent]), at)
 
@@ -147,9 +159,9 @@ class Ledger:
                 self._head_out, data = self._head_out + data[:needed], data[needed:]
                 if len(self._head_out) < _REQUEST.size:
                     return
-                length, xid, _ = _REQUEST.unpack(self._head_out)
+                length, xid, kind = _REQUEST.unpack(self._head_out)
                 self._head_out = b""
-                self._sent_to = self._queue_of(xid) if self.frames_out else self._replies
+                self._sent_to = self._queue_of(xid, kind) if self.frames_out else self._replies
                 self._skip_out = max(0, length + 4 - _REQUEST.size)
             else:
                 step = min(self._skip_out, len(data))
@@ -159,7 +171,9 @@ class Ledger:
                 self._sent_to.append(at)
                 self._begun_out = None
 
-    def _queue_of(self, xid: int) -> deque[float]:
+    def _queue_of(self, xid: int, kind: int) -> deque[float]:
+        if xid >= 0:
+            return self._sasls if kind == _SASL else self._replies
         if xid == _PING_XID:
             return self._pings
         return self._auths if xid == _AUTH_XID else self._replies
@@ -184,7 +198,10 @@ class Ledger:
             length, xid, zxid, error = _REPLY.unpack_from(data, position)
             self.frames_in += 1
             if xid >= 0:
-                self._answered(self._replies, error)
+                if self._sasls:  # kazoo sends nothing else before SASL is done
+                    self._answered_sasl(length, error)
+                else:
+                    self._answered(self._replies, error)
                 if zxid > self.last_zxid:
                     self.last_zxid = zxid
             elif xid != _WATCH_XID:
@@ -228,6 +245,23 @@ class Ledger:
             self.heard = clock.now()
         if error == _AUTH_FAILED:
             self._verdict = self._verdict or "auth"
+        elif error == _AUTH_REQUIRED:
+            self._verdict = self._verdict or "auth_required"
+
+    def _answered_sasl(self, length: int, error: int) -> None:
+        self._sasl_answers += 1
+        if error:
+            self._verdict = self._verdict or "sasl"
+        elif length == _NO_TOKEN:
+            # A server without SASL answers like that for ever, and kazoo goes on asking; one that lets
+            # clients in whom it could not authenticate does, too, after the first answer.
+            self._verdict = self._verdict or ("sasl" if self._sasl_answers > 1 else "sasl_unsupported")
+        self._answered(self._sasls, 0)
+
+    @property
+    def authenticating(self) -> bool:
+        """Whether SASL has begun, and its last step was not answered yet."""
+        return bool(self._sasls)
 
     def _answered_special(self, xid: int, error: int) -> None:
         if xid == _PING_XID and self._pings:

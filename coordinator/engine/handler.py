@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any
 
 from kazoo.handlers.threading import SequentialThreadingHandler
 
-from coordinator.engine import fork, poll
-from coordinator.engine.dial import Address, Dialler, cause_of, resolve
+from coordinator.engine import fork, poll, tls
+from coordinator.engine.dial import Address, Dialler, resolve, told
 from coordinator.engine.link import Link
 from coordinator.engine.results import DirectResult, DirectScope, DirectWatch
 from coordinator.engine.rounds import Backoff, Jitter, LinkListener, Passes, Unheard, server_name
@@ -42,20 +42,28 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+PROBE_TIMEOUT = 0.5
+"""Seconds to find out whether a server that closed speaks TLS, or that it does not; local ones take 5 ms."""
+
 JOIN_TIMEOUT = 1.0
 """Seconds that `stop` waits for each of kazoo's two callback threads: two of them keep `close` within 2 s."""
 
 
-class _Probe(socket.socket):
+class _Probe:
     """The socket of kazoo's search for a read-write server, which ends a read-only link when it finds one."""
 
-    link: Link | None = None
+    def __init__(self, sock: socket.socket, link: Link | None) -> None:
+        self._sock = sock
+        self._link = link
 
-    def recv(self, size: int, flags: int = 0, /) -> bytes:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def recv(self, size: int) -> bytes:
         """Receive; kazoo raises RWServerAvailable, and fails its queue, right after it has read `rw`."""
-        data = super().recv(size, flags)
-        if data == b"rw" and self.link is not None:
-            self.link.bury("closing")
+        data = self._sock.recv(size)
+        if data == b"rw" and self._link is not None:
+            self._link.bury("closing")
         return data
 
 
@@ -75,6 +83,7 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         first_delay: bound of the first pause after a failed pass, in seconds. Small: most outages are one
             server of several being restarted.
         max_delay: bound of any pause, in seconds: an ensemble is found within one second of its return.
+        make_context: makes the TLS context of each connect; None: as kazoo's `use_ssl` and its like say.
         random: where the jitter comes from.
         portable: no eventfd, as on a system without it.
     """
@@ -88,6 +97,7 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         connect_timeout: float | None = None,
         first_delay: float = 0.02,
         max_delay: float = 1.0,
+        make_context: tls.MakeContext | None = None,
         random: Jitter | None = None,
         portable: bool = False,
     ) -> None:
@@ -99,10 +109,13 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         self._listener: LinkListener = listener if listener is not None else Unheard()
         self._connect_timeout = connect_timeout
         self._portable = portable
+        self._make_context = make_context
+        self._answered: set[str] = set()  # servers that have once answered a handshake as they should
         jitter: Jitter = random if random is not None else random_module.SystemRandom()
         self._passes = Passes(self._listener, Backoff(first_delay, max_delay, jitter))
         self._per_host = 10.0
         self._tried: set[Address] = set()
+        self._targets: Sequence[Address] = ()  # of the last attempt
         self._unresolved: dict[tuple[str, int], str] = {}
         self._link: Link | None = None
         self._unsettled: Link | None = None
@@ -263,23 +276,27 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
             OSError: it could not be opened in time, or was called off.
         """
         self._check_process()
+        make_context = self._make_context
+        if make_context is None and options.get("use_ssl"):
+            make_context = lambda: tls.context_from(options)  # noqa: E731
         if threading.current_thread() is not self._connection_thread:
             name = hostname if isinstance(hostname, str) else address[0]
-            return super().create_connection(address, hostname=name, timeout=timeout, **options)
+            limit = self._per_host if timeout is None else timeout
+            return Dialler(portable=self._portable).dial(resolve(name, address), name, limit, make_context)
         if isinstance(hostname, str):
-            return self._open_link(address, hostname, timeout, options)
+            return self._open_link(address, hostname, timeout, make_context)
         self._limit_host(timeout)
         targets = resolve(address[0], address)
-        sock = self._dialler.dial(targets, address[0], self._per_host, options)
-        if options.get("use_ssl"):
-            return sock
-        probe = fork.let_go_by(_Probe(fileno=sock.detach()), socket.socket.close)
-        probe.settimeout(self._per_host)
-        probe.link = self._link
-        return probe
+        sock = self._dialler.dial(targets, address[0], self._per_host, make_context)
+        sock.settimeout(self._per_host)
+        return _Probe(sock, self._link)
 
     def _open_link(
-        self, address: tuple[str, int], hostname: str, timeout: float | None, options: dict[str, Any]
+        self,
+        address: tuple[str, int],
+        hostname: str,
+        timeout: float | None,
+        make_context: tls.MakeContext | None,
     ) -> Link:
         self._paused = False
         self._settle()
@@ -288,18 +305,37 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         targets = [each for each in resolve(hostname, address) if each not in self._tried]
         if not targets:  # kazoo tries each address of a name; we did so in the first attempt at the name
             raise ConnectionRefusedError(errno.ECONNREFUSED, f"every address of {server} failed in this pass")
+        self._targets = targets
         self._passes.attempted(hostname, address[1])
         self._unresolved.pop((hostname, address[1]), None)
         try:
-            sock = self._dialler.dial(targets, hostname, self._per_host, options, self._tried)
+            sock = self._dialler.dial(targets, hostname, self._per_host, make_context, self._tried)
         except OSError as error:
             if not self._dialler.called_off:
-                self._passes.failed(server, cause_of(error), error.strerror or str(error))
+                self._passes.failed(server, *self._told(error, targets))
             raise
         link = self._link = self._unsettled = Link(sock, server, self._heartbeat)
         if self._dialler.called_off:
             link.cut("cut")
         return link
+
+    def _told(self, error: OSError, targets: Sequence[Address]) -> tuple[str, str]:
+        if isinstance(error, tls.UnansweredError) and any(self._asked(each, b"srvr") for each in targets):
+            return "tls_not_spoken", "the server answers without TLS: is this its port for TLS?"
+        return told(error)
+
+    def _closed_on(self, link: Link) -> tuple[str, str]:
+        """Say why a server closed instead of answering the handshake."""
+        if link.error is not None:
+            return tls.told(link.error)
+        # A port for TLS closes on plain text without a word, and so does a server without a quorum.
+        doubtful = not link.secured and link.server not in self._answered
+        if doubtful and any(tls.is_tls(self._asked(each, tls.hello())) for each in self._targets):
+            return "tls_required", "the server speaks TLS on this port, and we do not"
+        return "handshake", "closed before the handshake was answered"
+
+    def _asked(self, target: Address, question: bytes) -> bytes:
+        return self._dialler.ask(target, min(PROBE_TIMEOUT, self._per_host), question)
 
     def _limit_host(self, timeout: float | None) -> None:
         if timeout is not None:
@@ -312,12 +348,13 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
             return
         self._contact = max(self._contact, link.contact)
         if link.established or link.expired:
+            self._answered.add(link.server)
             self._passes.reached()
             self._tried.clear()
         elif link.cause == "timeout":
             self._passes.failed(link.server, "timeout", "no answer to the handshake")
         elif link.cause in ("closed", "reset"):
-            self._passes.failed(link.server, "handshake", "closed before the handshake was answered")
+            self._passes.failed(link.server, *self._closed_on(link))
         elif link.cause != "cut":
             self._passes.failed(link.server, "other", "not a ZooKeeper handshake")
 
@@ -363,6 +400,11 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         """The link that kazoo uses, dead or alive, until it closes it."""
         link = self._link
         return None if link is None or link.closed else link
+
+    @property
+    def last_link(self) -> Link | None:
+        """The latest link, even after kazoo has closed it."""
+        return self._link
 
     @property
     def contact(self) -> float | None:

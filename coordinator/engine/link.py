@@ -18,7 +18,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from coordinator.engine import clock
-from coordinator.engine.frames import Ledger
+from coordinator.engine.frames import REFUSALS, Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,8 +49,10 @@ class Link(Ledger):
             was queued, and be executed after the reconnect, perhaps under another session. Whoever holds it
             must not wait for the connection thread, nor call `cut`.
         dead: no request may be sent any more.
-        cause: why it died: "closed" (by the server), "reset", "timeout", "silence", "expired", "auth",
-            "closing" (by us), "cut" (by us, without ceremony); "" while it lives.
+        cause: why it died: "closed" (by the server), "reset", "timeout", "silence", "expired", one of
+            REFUSALS, "closing" (by us), "cut" (by us, without ceremony); "" while it lives.
+        error: what TLS said when it died; None for any other death.
+        secured: it is TLS.
         writable: False between a full socket buffer and the next poll.
     """
 
@@ -63,6 +65,8 @@ class Link(Ledger):
         self.dead = False
         self.closed = False
         self.cause = ""
+        self.error: ssl.SSLError | None = None
+        self.secured = isinstance(sock, ssl.SSLSocket)
         self.writable = True
         self._sock = sock
         self._fd = sock.fileno()
@@ -128,8 +132,8 @@ class Link(Ledger):
         except BlockingIOError:
             self.writable = False
             raise ssl.SSLWantWriteError(ssl.SSL_ERROR_WANT_WRITE, "socket buffer is full") from None
-        except OSError:
-            self.bury("reset")
+        except OSError as error:
+            self._bury_by(error)
             raise
         self._note_sent(data, sent, at)
         return sent
@@ -184,6 +188,11 @@ class Link(Ledger):
                 self._ended = self._ended or not pieces[-1]
         self._unread, self._position = b"".join(pieces), 0
 
+    @property
+    def refusal(self) -> str:
+        """Which of REFUSALS ended it; "" for none of them."""
+        return self.cause if self.cause in REFUSALS else ""
+
     def bury(self, cause: str) -> None:
         """Let no request in any more; kazoo may still read what it needs to find out why."""
         with self.gate:
@@ -212,11 +221,18 @@ class Link(Ledger):
             raise
         except BlockingIOError:
             raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "nothing to read yet") from None
-        except OSError:
-            self.bury("reset")
+        except OSError as error:
+            self._bury_by(error)
             raise
         if data:
             self._note_received(data)
             if self._verdict:  # kazoo turns AUTH_FAILED, and fails its queue, before it closes the socket
                 self.bury(self._verdict)
+                # An answer without a token, and kazoo would ask again, without end.
+                self._cut = self._cut or self._verdict in ("sasl", "sasl_unsupported")
         return data
+
+    def _bury_by(self, error: OSError) -> None:
+        if not self.dead and isinstance(error, ssl.SSLError):
+            self.error = error
+        self.bury("reset")

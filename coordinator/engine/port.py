@@ -6,6 +6,7 @@ go requests. It must not decide anything: that is the kernel's.
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -29,13 +30,15 @@ from coordinator.core.requests import (
     Unwatch,
 )
 from coordinator.core.session import AttemptFailed, AuthFailed, Beat, Expired, LinkDown, LinkUp, RoundRefused
-from coordinator.engine import wire
+from coordinator.engine import tls, wire
 from coordinator.engine.adoption import Adopted
+from coordinator.engine.frames import REFUSALS
 from coordinator.engine.handler import KazooHandler
 from coordinator.engine.link import Link
 from coordinator.engine.logs import kazoo_logger, logger
 from coordinator.engine.results import DirectWatch
 from coordinator.engine.translation import acls_of, transaction_of, translated, value_of
+from coordinator.security import Sasl
 from coordinator.settings import Settings
 
 STOP_GRACE = 1.0
@@ -93,6 +96,7 @@ class Port:
         """The link on which a session was accepted last, and its number."""
         self._adopted = None if client is None else Adopted(client)
         if self._adopted is None:
+            _check_usable(settings)
             self.client, self.handler = self._build()
         else:
             self.client, self.handler = self._adopted.client, self._adopted.handler
@@ -106,6 +110,7 @@ class Port:
 
     def _build(self) -> tuple[Any, KazooHandler]:
         settings = self._settings
+        secured = settings.tls
         listener = _Listener(self)
         handler = KazooHandler(
             name=self._name,
@@ -114,6 +119,7 @@ class Port:
             connect_timeout=settings.connect_timeout,
             first_delay=settings.retry_first_delay,
             max_delay=settings.retry_max_delay,
+            make_context=None if secured is None else lambda: tls.context_of(secured),
         )
         client = KazooClient(
             hosts=settings.hosts,
@@ -122,6 +128,8 @@ class Port:
             handler=handler,
             read_only=settings.read_only,
             auth_data=[(one.scheme, one.credential.get_secret_value()) for one in settings.auth],
+            sasl_options=_sasl_options(settings.sasl),
+            use_ssl=secured is not None,  # how, the handler knows
             # One sleep for each round over all servers; how long it is, the handler decides.
             connection_retry=KazooRetry(
                 max_tries=-1,
@@ -296,20 +304,40 @@ class _Listener:
     def state_changed(self, state: KazooState) -> None:
         """Turn a state of kazoo into a signal; the reason is read while it still stands."""
         reason = self._client.client_state
-        if state == KazooState.CONNECTED and self._handler is not None:
+        link = None if self._handler is None else self._handler.last_link
+        if link is not None and link.refusal and state != KazooState.CONNECTED:
+            self._refused(link.refusal)
+        elif state == KazooState.CONNECTED and self._handler is not None:
             self._port.linked(self._client, self._handler)
         elif state == KazooState.SUSPENDED:
-            link = None if self._handler is None else self._handler.link
-            self._report(LinkDown(self._contact(), ping_lost=link is not None and link.ping_outstanding))
+            present = None if self._handler is None else self._handler.link
+            lost = present is not None and present.ping_outstanding
+            self._report(LinkDown(self._contact(), ping_lost=lost))
         elif reason == KeeperState.EXPIRED_SESSION:
             self._report(LinkDown(self._contact()))
             self._report(Expired())
         elif reason == KeeperState.AUTH_FAILED:
-            self._report(AuthFailed())
+            self._sasl_failed(link)
+
+    def _refused(self, cause: str) -> None:
+        self._report(AuthFailed(cause, REFUSALS[cause]))
+
+    def _sasl_failed(self, link: Link | None) -> None:
+        """Tell a link that broke in the midst of SASL, which kazoo takes for a refusal, from one."""
+        if link is None or not link.dead:
+            self._report(AuthFailed("sasl_unsupported", "the server's SASL is not understood"))
+            return
+        # Servers before 3.6 refuse like that, too; what is tried again then is told each time.
+        self._report(LinkDown(self._contact()))
+        self._report(AttemptFailed(link.server, "sasl", "the link broke in the midst of SASL", None))
 
     def connection_ended(self) -> None:
         """Kazoo's thread is at its end, whoever ended it."""
-        self._report(ClientEnded(self._contact(), stopped=wire.was_stopped(self._client)))
+        link = None if self._handler is None else self._handler.last_link
+        if link is not None and link.refusal:
+            self._refused(link.refusal)  # also where kazoo's thread died of it
+        else:
+            self._report(ClientEnded(self._contact(), stopped=wire.was_stopped(self._client)))
 
     def attempt_failed(self, server: str, cause: str, detail: str, next_try_in: float | None) -> None:
         """Report a server that could not be reached."""
@@ -323,6 +351,32 @@ class _Listener:
     def heartbeat(self, rtt: float, sent_at: float) -> None:
         """Report an answered ping."""
         self._report(Beat(rtt, sent_at))
+
+
+def _check_usable(settings: Settings) -> None:
+    """Refuse what could only fail later, in a thread, again and again.
+
+    Raises:
+        ConfigurationError: a certificate or key cannot be used.
+        MissingExtraError: SASL is asked for and its package is not installed.
+    """
+    if settings.sasl is not None and importlib.util.find_spec("puresasl") is None:
+        raise ours.MissingExtraError("sasl")
+    if settings.tls is not None:
+        try:
+            tls.context_of(settings.tls)
+        except tls.FilesError as error:
+            raise ours.ConfigurationError(f"tls: {error.args[0]}") from None
+
+
+def _sasl_options(sasl: Sasl | None) -> dict[str, str] | None:
+    if sasl is None:
+        return None
+    return {
+        "mechanism": sasl.mechanism,
+        "username": sasl.username,
+        "password": sasl.password.get_secret_value(),
+    }
 
 
 def _end(client: Any, handler: KazooHandler, name: str, *, linked: bool) -> None:

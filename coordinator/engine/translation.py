@@ -10,6 +10,7 @@ from kazoo.security import Id
 
 from coordinator import errors as ours
 from coordinator.core.requests import Check, Children, Create, Delete, Exists, Get, Multi, Request, Set
+from coordinator.engine.frames import REFUSALS
 from coordinator.models import ACL, Stat
 
 _ERRORS: dict[type[Exception], type[ours.ZnodeError]] = {
@@ -98,7 +99,9 @@ def translated(error: Exception, request: Request[Any]) -> ours.CoordinatorError
     result: ours.CoordinatorError
     match error:
         case theirs.AuthFailedError():
-            result = ours.AuthFailedError("the server refused the credentials")
+            result = ours.AuthFailedError(REFUSALS["auth"])
+        case theirs.SessionClosedRequireSaslError():
+            result = ours.AuthFailedError(REFUSALS["auth_required"], cause="auth_required")
         case theirs.ConnectionLoss() | theirs.SessionExpiredError():
             # ConnectionClosedError is one of the latter: the client was being stopped.
             result = ours.ConnectionLossError(f"{told}: the link was lost", ambiguous=request.writes)

@@ -148,3 +148,19 @@ def wait_for(
         {fd for fd, event in ready if event != select.POLLOUT and fd in reads},
         {fd for fd, event in ready if event != select.POLLIN and fd in writes},
     )
+
+
+def wait_unless(bell: WakeChannel, reads: Collection[int], writes: Collection[int], timeout: float) -> None:
+    """Wait until one of the descriptors can be read or written; a `send` on the bell gives it up.
+
+    Raises:
+        ConnectionAbortedError: the bell was rung.
+        TimeoutError: after `timeout` seconds.
+    """
+    ready: tuple[set[int], set[int]] = set(), set()
+    if bell.fall_asleep():
+        ready = wait_for([bell.fileno(), *reads], writes, max(0.0, timeout))
+    if bell.wake_up():
+        raise ConnectionAbortedError(errno.ECONNABORTED, "connecting was called off")
+    if not any(ready):
+        raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))

@@ -164,7 +164,7 @@ def test_a_hanging_connect_is_called_off_at_once(deaf: tuple[str, int]) -> None:
     def dial() -> None:
         begun.set()
         try:
-            dialler.dial([deaf], "deaf", 30.0, {})
+            dialler.dial([deaf], "deaf", 30.0)
         except OSError as error:
             failures.append(error)
 
@@ -184,7 +184,7 @@ def test_a_hanging_connect_times_out(deaf: tuple[str, int]) -> None:
     """A connect ends within its time, and says `timeout`."""
     begun = time.monotonic()
     with pytest.raises(TimeoutError) as raised:
-        Dialler().dial([deaf], "deaf", 0.2, {})
+        Dialler().dial([deaf], "deaf", 0.2)
     assert 0.15 < time.monotonic() - begun < 1.0
     assert cause_of(raised.value) == "timeout"
 
@@ -193,7 +193,7 @@ def test_a_silent_address_does_not_eat_the_time_of_the_next(deaf: tuple[str, int
     """Of two addresses of one name, the second is tried within the time of both."""
     begun = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as server:
-        sock = Dialler().dial([deaf, server.getsockname()], "two", 1.0, {})
+        sock = Dialler().dial([deaf, server.getsockname()], "two", 1.0)
         with sock:
             assert sock.getpeername() == server.getsockname()
     assert time.monotonic() - begun < 0.9
@@ -207,10 +207,10 @@ def test_after_calling_off_nothing_is_dialled_until_allowed() -> None:
         begun = time.monotonic()
         dialler.pause(30.0)
         with pytest.raises(ConnectionAbortedError):
-            dialler.dial([server.getsockname()], "one", 30.0, {})
+            dialler.dial([server.getsockname()], "one", 30.0)
         assert time.monotonic() - begun < 0.2
         dialler.allow()
-        dialler.dial([server.getsockname()], "one", LIMIT, {}).close()
+        dialler.dial([server.getsockname()], "one", LIMIT).close()
 
 
 def test_a_pause_is_called_off_at_once() -> None:
@@ -299,7 +299,7 @@ def test_the_error_that_tells_most_is_raised(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("coordinator.engine.dial.connect", fail)
     with pytest.raises(ConnectionRefusedError):
-        Dialler().dial([("127.0.0.1", 1), ("127.0.0.1", 2)], "two", 1.0, {})
+        Dialler().dial([("127.0.0.1", 1), ("127.0.0.1", 2)], "two", 1.0)
 
 
 def test_kazoos_choice_comes_first_and_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,7 @@ def test_what_may_be_retried():
     """The same call may succeed later without being changed."""
     assert {kind.__name__ for kind in CLASSES if kind.retryable} == {
         "StartError",
+        "TLSError",
         "OperationTimeoutError",
         "ConnectionLossError",
         "SessionExpiredError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import ssl
@@ -367,6 +368,70 @@ def test_failed_authentication_shuts_the_gate_and_is_still_read(up: Peer, frame:
     up.say(request(7), 101.0)
     up.hear(frame, 102.0)
     assert up.link.dead
+
+
+def sasl(xid: int, size: int = 20) -> bytes:
+    return struct.pack("!iii", 8 + size, xid, 102) + b"s" * size
+
+
+def answered(peer: Peer, data: bytes) -> str:
+    """Hear it, and read what the link lets through of it; why it died."""
+    peer.far.sendall(data)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        while peer.link.recv(4):
+            pass
+    return peer.link.refusal
+
+
+def test_sasl_that_succeeds_leaves_the_link_alone(up: Peer) -> None:
+    """Two steps, each answered with a token; what is asked afterwards is answered as ever."""
+    for xid in (1, 2):
+        up.say(sasl(xid), 101.0)
+        assert answered(up, reply(xid, size=60)) == ""
+    up.say(request(1), 102.0)
+    up.hear(reply(1, size=4), 102.1)  # as short as an answer without a token
+    assert not up.link.dead
+    assert up.link.contact == 102.0
+    assert up.link.outstanding == 0
+
+
+@pytest.mark.parametrize("error", [-115, -124, -5])
+def test_sasl_that_is_refused_ends_the_link(up: Peer, error: int) -> None:
+    """With any error, at any step; nothing more is read: kazoo would not know all of them."""
+    up.say(sasl(1), 101.0)
+    assert answered(up, reply(1, size=60)) == ""
+    up.say(sasl(2), 101.0)
+    assert answered(up, reply(2, error=error, size=4)) == "sasl"
+    assert up.link.recv(4) == b""
+
+
+def test_sasl_that_is_not_answered_ends_the_link(up: Peer) -> None:
+    """No token in the first answer: there is no SASL there. kazoo would ask without end."""
+    up.say(sasl(1), 101.0)
+    assert answered(up, reply(1, size=4)) == "sasl_unsupported"
+    assert up.link.recv(4) == b""
+
+
+def test_sasl_that_is_ignored_ends_the_link(up: Peer) -> None:
+    """No token in a later answer: the server would let us in as nobody."""
+    up.say(sasl(1), 101.0)
+    assert answered(up, reply(1, size=60)) == ""
+    up.say(sasl(2), 101.0)
+    assert answered(up, reply(2, size=4)) == "sasl"
+
+
+def test_sasl_is_found_wherever_it_is_torn(up: Peer) -> None:
+    """A frame that was sent byte by byte is SASL, too."""
+    for byte in sasl(1):
+        up.say(bytes([byte]), 101.0)
+    assert answered(up, reply(1, size=4)) == "sasl_unsupported"
+
+
+def test_a_demand_for_authentication_ends_the_link(up: Peer) -> None:
+    """The answer is still read: kazoo fails the request with it."""
+    up.say(request(1), 101.0)
+    up.hear(reply(1, error=-124), 101.1)
+    assert (up.link.dead, up.link.refusal) == (True, "auth_required")
 
 
 def test_a_cut_from_another_thread_ends_a_send(up: Peer) -> None:

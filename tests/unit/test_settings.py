@@ -8,7 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from coordinator.errors import ConfigurationError
-from coordinator.settings import Auth, Settings
+from coordinator.models import ACL
+from coordinator.security import TLS, Auth, Sasl
+from coordinator.settings import Settings
 
 SECRET = "hunter2-secret"
 
@@ -213,3 +215,126 @@ def test_secrets_are_not_shown_by_errors_of_the_class(monkeypatch):
     with pytest.raises(ValidationError) as caught:
         Settings()
     assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+# -- tls, sasl, acl
+
+
+@pytest.fixture
+def pem(tmp_path):
+    """A file that is there; what is in it, is looked at when it is used."""
+    path = tmp_path / "some.pem"
+    path.write_text("")
+    return path
+
+
+@pytest.mark.parametrize("word", ["true", "1", "yes", "on"])
+def test_tls_by_a_word(word, monkeypatch):
+    """As the system believes, host names verified."""
+    monkeypatch.setenv("COORDINATOR_TLS", word)
+    assert Settings().tls == TLS() == Settings.make(tls=True).tls
+    assert TLS().verify_hostname
+
+
+@pytest.mark.parametrize("given", [False, 0, "no", "false"])
+def test_no_tls_by_a_word(given, monkeypatch, pem):
+    """An argument switches off what the environment switches on."""
+    monkeypatch.setenv("COORDINATOR_TLS__CA", str(pem))
+    assert Settings.make().tls is not None
+    assert Settings.make(tls=given).tls is None
+
+
+@pytest.mark.parametrize("by", ["environment", "argument"])
+def test_true_does_not_silently_overrule_the_rest(by, monkeypatch, pem):
+    """Nobody shall believe that his authority is used when it is not."""
+    monkeypatch.setenv("COORDINATOR_TLS__CA", str(pem))
+    if by == "environment":
+        monkeypatch.setenv("COORDINATOR_TLS", "true")
+    with pytest.raises(ConfigurationError, match="without COORDINATOR_TLS__CA"):
+        Settings.make(tls=True if by == "argument" else None)
+
+
+def test_the_environment_reaches_into_tls_and_sasl(monkeypatch, pem):
+    """By two underscores; a password of digits, or of braces, is one."""
+    monkeypatch.setenv("COORDINATOR_TLS__CA", str(pem))
+    monkeypatch.setenv("COORDINATOR_TLS__VERIFY_HOSTNAME", "false")
+    monkeypatch.setenv("COORDINATOR_SASL__USERNAME", "bob")
+    for password in ("12345", '{"a": 1}', "null", "true"):
+        monkeypatch.setenv("COORDINATOR_SASL__PASSWORD", password)
+        settings = Settings.make()
+        assert settings.tls == TLS(ca=pem, verify_hostname=False)
+        assert settings.sasl.password.get_secret_value() == password
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("tls", {"ca": "/not/there"}, "tls.ca: /not/there is not there"),
+        ("tls", {"certificate": "/"}, "tls.certificate: / is no file"),
+        ("tls", {"key": "PEM"}, "a key needs its certificate"),
+        ("tls", {"key_password": SECRET}, "key_password is for the key of a certificate"),
+        ("tls", {"cafile": "PEM"}, "tls.cafile"),
+        ("tls", 5, "tls: "),
+        ("tls", SECRET, "tls: "),
+        ("sasl", {"username": "bob"}, "sasl.password"),
+        ("sasl", {"username": "", "password": SECRET}, "sasl.username"),
+        ("sasl", {"username": "bob", "password": ""}, "sasl.password"),
+        ("sasl", {"username": "a", "password": SECRET, "mechanism": "GSSAPI"}, "unknown mechanism GSSAPI:"),
+        ("sasl", {"username": "a", "password": "b", "mechanism": SECRET}, "unknown mechanism: DIGEST-MD5 is"),
+        ("acl", "everybody", "acl: expected"),
+        ("acl", [], "acl has no entries"),
+        ("acl", [("world", "anyone")], "acl takes"),
+        ("acl", "world:anyone:xyz", "letters of 'cdrwa'"),
+        ("acl", "creator", "needs somebody to be"),
+        ("acl", "read", "needs somebody to be"),
+    ],
+)
+def test_what_is_wrong_about_security_is_refused(name, value, words, pem):
+    """Before anything is sent, in words that show no secret."""
+    if isinstance(value, dict):
+        value = {key: str(pem) if one == "PEM" else one for key, one in value.items()}
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.make(**{name: value})
+    assert words in str(caught.value)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("who", ["auth", "sasl", "tls"])
+def test_whoever_is_somebody_may_be_the_creator(who, pem):
+    """By a credential, by SASL, by a certificate; trusting somebody is not being somebody."""
+    given = {
+        "auth": "digest:alice:secret",
+        "sasl": Sasl(username="bob", password="secret"),
+        "tls": TLS(certificate=pem),
+    }
+    assert Settings.make(**{who: given[who]}, acl="creator").identified
+    assert not Settings.make(tls=TLS(ca=pem)).identified
+
+
+def test_an_acl_from_the_environment(monkeypatch):
+    """A word, or entries; a colon may stand in an id."""
+    monkeypatch.setenv("COORDINATOR_ACL", "digest:alice:x9+z=:cdrwa world:anyone:r")
+    assert Settings().acl == (ACL("digest", "alice:x9+z="), ACL("world", "anyone", "r"))
+    monkeypatch.setenv("COORDINATOR_ACL", "open")
+    assert Settings().acl == "open"
+
+
+@pytest.mark.parametrize(
+    "show", [str, repr, lambda one: one.model_dump_json(), lambda one: str(one.model_dump())]
+)
+def test_secrets_of_tls_and_sasl_are_not_shown(show, pem):
+    """In no form that ends up in a log."""
+    shown = show(
+        Settings(
+            sasl=Sasl(username="bob", password=SECRET),
+            tls=TLS(certificate=pem, key_password=SECRET),
+        )
+    )
+    assert "bob" in shown
+    assert SECRET not in shown
+
+
+def test_ids_of_an_acl_are_not_shown():
+    """That of a digest is made of a password."""
+    settings = Settings(acl=[ACL("digest", f"alice:{SECRET}")])
+    assert SECRET not in repr(settings) + str(settings)

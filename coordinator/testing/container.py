@@ -24,6 +24,7 @@ from coordinator.testing.zookeeper import (
     ZooKeeperUnavailableError,
     configuration,
     free_port,
+    jvm_flags,
 )
 
 if TYPE_CHECKING:
@@ -190,6 +191,10 @@ class ZooKeeperContainer(ZooKeeperServer):
         self._address = ("127.0.0.1", self._port)
         self.origin = f"container {self._image} via testcontainers"
 
+    @property
+    def _inner_port(self) -> int:
+        return (self._member.client_port if self._member is not None else 0) or CLIENT_PORT
+
     def _render(self, options: ServerOptions) -> dict[str, str]:
         lines = configuration(options)
         if self._secure_port is not None:
@@ -200,7 +205,7 @@ class ZooKeeperContainer(ZooKeeperServer):
         environment["ZOO_CFG_EXTRA"] = " ".join(
             f"{key}={value}" for key, value in lines.items() if key not in VARIABLES
         )
-        environment["JVMFLAGS"] = " ".join(options.get("jvm_flags", ()))
+        environment["JVMFLAGS"] = " ".join(jvm_flags(options))
         if self._member is not None:
             environment["ZOO_MY_ID"] = str(self._member.my_id)
             environment["ZOO_SERVERS"] = " ".join(self._member.servers)
@@ -288,7 +293,7 @@ class ZooKeeperContainer(ZooKeeperServer):
             container.with_network(cast("Any", _NamedNetwork(self._member.network)))
             container.with_network_aliases(f"zk{self._member.my_id}")
         container.with_kwargs(**settings)
-        ports = {CLIENT_PORT: self._port}
+        ports = {self._inner_port: self._port}
         if self._secure_port is not None:
             ports[SECURE_PORT] = self._secure_port
         client = container.get_docker_client()
@@ -317,7 +322,7 @@ class ZooKeeperContainer(ZooKeeperServer):
             return ("127.0.0.1" if host == "localhost" else host), self._port
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), 0.5):
             return "127.0.0.1", self._port
-        return container.get_container_host_ip(), self._port if mode.use_mapped_port else CLIENT_PORT
+        return container.get_container_host_ip(), self._port if mode.use_mapped_port else self._inner_port
 
     def _ended(self) -> bool:
         if self._container is None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from kazoo.client import KazooClient
+from kazoo.exceptions import ConnectionLoss, NewConfigNoQuorumError, ReconfigInProcessError
+
 from coordinator.errors import ConfigurationError
-from coordinator.testing.container import ZooKeeperContainer, import_docker, labels
+from coordinator.testing.container import CLIENT_PORT, ZooKeeperContainer, import_docker, labels
 from coordinator.testing.process import ZooKeeperProcess
 from coordinator.testing.provide import Kind, choose
 from coordinator.testing.zookeeper import (
@@ -23,7 +28,7 @@ from coordinator.testing.zookeeper import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 __all__ = ["ZooKeeperEnsemble"]
 
@@ -36,9 +41,14 @@ class ZooKeeperEnsemble:
         with ZooKeeperEnsemble(3) as ensemble:
             ensemble.leader().kill()
 
+        with ZooKeeperEnsemble(3, dynamic=True) as ensemble:
+            fourth = ensemble.add()
+            ensemble.remove(ensemble.nodes[0])
+
     Args:
         size: how many servers; 3 survive the loss of one.
         kind: ``container`` or ``process``; unless given, what `choose` finds.
+        dynamic: servers may be added and removed (ZooKeeper's dynamic reconfiguration).
         options: see `ServerOptions`; each server gets a port of its own.
 
     Raises:
@@ -47,46 +57,133 @@ class ZooKeeperEnsemble:
     """
 
     nodes: tuple[ZooKeeperServer, ...]
-    """The servers; the first has number 1."""
+    """The members; the first has number 1."""
 
-    def __init__(self, size: int = 3, *, kind: Kind | None = None, **options: Unpack[ServerOptions]) -> None:
+    def __init__(
+        self,
+        size: int = 3,
+        *,
+        kind: Kind | None = None,
+        dynamic: bool = False,
+        **options: Unpack[ServerOptions],
+    ) -> None:
         if size < 2:
             raise ConfigurationError(f"an ensemble of {size}: it takes two to elect a leader")
         if "port" in options:
             raise ConfigurationError("port is given, but each server of an ensemble needs one of its own")
         self._network: Any = None
-        if (kind or choose()) == "container":
-            self._network_name = f"coordinator-{secrets.token_hex(6)}"
-            self.nodes = self._containers(size, options)
-        else:
-            self._network_name = ""
-            self.nodes = self._processes(size, options)
+        self._contained = (kind or choose()) == "container"
+        self._network_name = f"coordinator-{secrets.token_hex(6)}" if self._contained else ""
+        self._password = secrets.token_hex(8) if dynamic else ""
+        self._options = self._dynamic(options) if dynamic else options
+        self._ports: dict[int, int] = {}
+        self._lines = {number: self._place(number) for number in range(1, size + 1)}
+        lines = list(self._lines.values())
+        self._numbered = {number: self._server(number, lines) for number in self._lines}
+        self._former: list[ZooKeeperServer] = []
+        self.nodes = tuple(self._numbered.values())
         self.origin = f"ensemble of {size}: {self.nodes[0].origin}"
 
-    def _containers(self, size: int, options: ServerOptions) -> tuple[ZooKeeperServer, ...]:
-        numbers = range(1, size + 1)
-        servers = [f"server.{number}=zk{number}:2888:3888;2181" for number in numbers]
-        return tuple(
-            ZooKeeperContainer(member=Member(number, servers, self._network_name), **options)
-            for number in numbers
-        )
+    def _dynamic(self, options: ServerOptions) -> ServerOptions:
+        """What servers need whose ensemble can be changed, and by whom."""
+        digest = base64.b64encode(hashlib.sha1(f"super:{self._password}".encode()).digest())  # noqa: S324 -- ZooKeeper's choice
+        properties = {
+            "zookeeper.DigestAuthenticationProvider.superDigest": f"super:{digest.decode()}",
+            **options.get("properties", {}),
+        }
+        config = {"reconfigEnabled": "true", "standaloneEnabled": "false", **options.get("config", {})}
+        return {**options, "properties": properties, "config": config}
 
-    def _processes(self, size: int, options: ServerOptions) -> tuple[ZooKeeperServer, ...]:
-        numbers = range(1, size + 1)
-        ports = [free_port() for _ in numbers]
-        servers = [
-            f"server.{number}=127.0.0.1:{free_port()}:{free_port()};127.0.0.1:{port}"
-            for number, port in zip(numbers, ports, strict=True)
-        ]
-        return tuple(
-            ZooKeeperProcess(member=Member(number, servers), **ServerOptions(**options, port=port))
-            for number, port in zip(numbers, ports, strict=True)
-        )
+    def _place(self, number: int) -> str:
+        """Give a server its ports; return its line in the configuration of all."""
+        port = self._ports[number] = free_port()
+        if not self._contained:
+            peers = f"127.0.0.1:{free_port()}:{free_port()}"
+            return f"server.{number}={peers};127.0.0.1:{port}"
+        # The same port inside as outside: what the configuration tells to clients is then right,
+        # but for the name.
+        return f"server.{number}=zk{number}:2888:3888;{port if self._password else CLIENT_PORT}"
+
+    def _server(self, number: int, lines: Sequence[str]) -> ZooKeeperServer:
+        port = self._ports[number]
+        options = ServerOptions(**self._options, port=port)
+        if not self._contained:
+            return ZooKeeperProcess(member=Member(number, lines), **options)
+        member = Member(number, lines, self._network_name, port if self._password else 0)
+        return ZooKeeperContainer(member=member, **options)
+
+    def add(self, timeout: float = START_TIMEOUT) -> ZooKeeperServer:
+        """Start one more server and make it a member; it is the last of ``nodes`` then.
+
+        Raises:
+            ConfigurationError: if the ensemble is not ``dynamic``.
+            ZooKeeperUnavailableError: if it is no member within ``timeout`` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        self._check_dynamic("add a server to")
+        number = max(self._ports) + 1
+        line = self._place(number)
+        server = self._server(number, [*self._lines.values(), line])
+        self._former.append(server)  # closed with the ensemble, whatever comes
+        server.start(timeout)
+        self._reconfigure(deadline, joining=line)
+        self._former.remove(server)
+        self._lines[number], self._numbered[number] = line, server
+        self.nodes = (*self.nodes, server)
+        return server
+
+    def remove(self, node: ZooKeeperServer, timeout: float = START_TIMEOUT) -> None:
+        """Make a member none any more; like any such server it runs on until it is stopped.
+
+        Raises:
+            ConfigurationError: if the ensemble is not ``dynamic``, or the server not its member.
+            ZooKeeperUnavailableError: if it still is one after ``timeout`` seconds.
+        """
+        self._check_dynamic("remove a server from")
+        if node not in self.nodes:
+            raise ConfigurationError(f"server {node.hosts} is no member of the {self.origin}")
+        number = next(number for number, server in self._numbered.items() if server is node)
+        self._reconfigure(time.monotonic() + timeout, leaving=str(number))
+        self.nodes = tuple(server for server in self.nodes if server is not node)
+        del self._lines[number]
+        self._former.append(node)
+
+    def _check_dynamic(self, deed: str) -> None:
+        if not self._password:
+            raise ConfigurationError(f"cannot {deed} the {self.origin}: make it with dynamic=True")
+
+    def _reconfigure(self, deadline: float, joining: str | None = None, leaving: str | None = None) -> None:
+        client = KazooClient(self.hosts, auth_data=[("digest", f"super:{self._password}")])
+        try:
+            client.start(max(1.0, deadline - time.monotonic()))
+            while True:
+                try:
+                    client.reconfig(joining, leaving, None)
+                except (NewConfigNoQuorumError, ReconfigInProcessError, ConnectionLoss) as refused:
+                    # A server that has just joined may not have caught up yet. After a lost
+                    # answer the same change may be asked for again.
+                    if time.monotonic() >= deadline:
+                        raise ZooKeeperUnavailableError(
+                            f"the {self.origin} cannot be changed: {type(refused).__name__}"
+                        ) from refused
+                    time.sleep(POLL)
+                else:
+                    return
+        except client.handler.timeout_exception as late:
+            raise ZooKeeperUnavailableError(f"the {self.origin} does not serve") from late
+        finally:
+            client.stop()
+            client.close()
 
     @property
     def hosts(self) -> str:
-        """The connection string of all servers."""
+        """The connection string of all members."""
         return ",".join(node.hosts for node in self.nodes)
+
+    @property
+    def configuration(self) -> str:
+        """The lines ``server.N=...`` of all members: how they know each other."""
+        return "\n".join(self._lines.values())
 
     def leader(self, timeout: float = START_TIMEOUT) -> ZooKeeperServer:
         """The server that leads, once one does.
@@ -123,6 +220,8 @@ class ZooKeeperEnsemble:
     def close(self) -> None:
         """End all servers and delete their data. May be called again."""
         self._each(lambda node: node.close())
+        for node in self._former:
+            node.close()
         if self._network is not None:
             docker = import_docker()
             with contextlib.suppress(docker.errors.NotFound):

@@ -25,6 +25,7 @@ from coordinator.testing.zookeeper import (
     ZooKeeperUnavailableError,
     configuration,
     free_port,
+    jvm_flags,
 )
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class ZooKeeperProcess(ZooKeeperServer):
         options = secured(options)
         self._config = configuration(options)
         self._files = dict(options.get("files", {}))
-        self._flags = tuple(options.get("jvm_flags", ()))
+        self._flags = tuple(jvm_flags(options))
         self._environment = dict(options.get("environment", {}))
         self._folder: Path | None = None
         self._child: subprocess.Popen[bytes] | None = None

@@ -40,16 +40,18 @@ class FaultProxy:
     Args:
         host: the server's host.
         port: the server's port.
+        listen: where it listens itself, an IPv4 address and a port; unless given, a free
+            port of 127.0.0.1. With other addresses of 127/8, one name can have several.
 
     Raises:
-        OSError: if the host cannot be resolved.
+        OSError: if the host cannot be resolved, or it cannot listen there.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, listen: tuple[str, int] | None = None) -> None:
         family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         self._family, self._target = family, target
         self._upstream = f"{host}:{port}"
-        self._port = free_port()
+        self._host, self._port = listen or ("127.0.0.1", free_port())
         self._latency = 0.0
         self._black = {"up": False, "down": False}
         self._cut_after: dict[str, int | None] = {"up": None, "down": None}
@@ -72,7 +74,7 @@ class FaultProxy:
     @property
     def address(self) -> tuple[str, int]:
         """Where clients connect to."""
-        return "127.0.0.1", self._port
+        return self._host, self._port
 
     @property
     def port(self) -> int:
@@ -81,8 +83,8 @@ class FaultProxy:
 
     @property
     def hosts(self) -> str:
-        """The connection string for clients, ``127.0.0.1:PORT``."""
-        return f"127.0.0.1:{self._port}"
+        """The connection string for clients, such as ``127.0.0.1:PORT``."""
+        return f"{self._host}:{self._port}"
 
     @property
     def connections(self) -> int:
@@ -229,7 +231,7 @@ class FaultProxy:
         if self._listener is None:
             listener = socket.socket()
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("127.0.0.1", self._port))
+            listener.bind((self._host, self._port))
             listener.listen(128)
             listener.settimeout(0)
             self._listener = listener

@@ -41,6 +41,7 @@ __all__ = [
     "configuration",
     "four_letters",
     "free_port",
+    "jvm_flags",
     "speaks_tls",
 ]
 
@@ -79,6 +80,8 @@ class ServerOptions(TypedDict, total=False):
     """60 s unless given."""
     jvm_flags: Sequence[str]
     """Instead of `DEFAULT_JVM_FLAGS`."""
+    properties: Mapping[str, str]
+    """Java system properties, such as ``readonlymode.enabled``, beside the JVM's flags."""
     config: Mapping[str, str]
     """Further lines of zoo.cfg; they win."""
     environment: Mapping[str, str]
@@ -106,6 +109,8 @@ class Member:
     """The lines ``server.N=...`` of zoo.cfg, the same for all members."""
     network: str = ""
     """The Docker network that the members share; containers only."""
+    client_port: int = 0
+    """The client port inside of a container, if not ZooKeeper's own."""
 
 
 def configuration(options: ServerOptions) -> dict[str, str]:
@@ -138,6 +143,19 @@ def configuration(options: ServerOptions) -> dict[str, str]:
         if not key or re.search(r"\s", key + value):
             raise ConfigurationError(f"zoo.cfg line {key!r}: neither key nor value may hold a blank")
     return lines
+
+
+def jvm_flags(options: ServerOptions) -> list[str]:
+    """The flags of the server's JVM, system properties included.
+
+    Raises:
+        ConfigurationError: if a property holds a blank.
+    """
+    properties = [f"-D{name}={value}" for name, value in options.get("properties", {}).items()]
+    for one in properties:
+        if re.search(r"\s", one):
+            raise ConfigurationError(f"property {one.partition('=')[0][2:]!r}: it may not hold a blank")
+    return [*options.get("jvm_flags", DEFAULT_JVM_FLAGS), *properties]
 
 
 def _milliseconds(seconds: float) -> str:

@@ -20,6 +20,7 @@ from coordinator.errors import ClosedError, ConfigurationError
 from coordinator.testing import (
     ExternalZooKeeper,
     FaultProxy,
+    ServerOptions,
     ServerTLS,
     ZooKeeperContainer,
     ZooKeeperEnsemble,
@@ -34,6 +35,7 @@ from coordinator.testing import (
 )
 from coordinator.testing.inspection import parse_ephemerals, parse_sessions, parse_watches
 from coordinator.testing.process import find_installation
+from coordinator.testing.zookeeper import four_letters, free_port, jvm_flags
 from tests.certificates import Authority
 
 if TYPE_CHECKING:
@@ -679,6 +681,60 @@ def test_an_ensemble_survives_its_leader(ensemble: ZooKeeperEnsemble) -> None:
     with kazoo(old.hosts) as client:
         client.sync("/")
         client.delete("/kit-survivor")
+
+
+@pytest.mark.timeout(120)
+def test_an_ensemble_that_changes() -> None:
+    """A server joins, one leaves; every member knows, and the one that left is closed with the rest."""
+    with ZooKeeperEnsemble(2, dynamic=True) as ensemble:
+        first, second = ensemble.nodes
+        third = ensemble.add()
+        assert ensemble.nodes == (first, second, third)
+        assert third.mode in ("leader", "follower")
+        with pytest.raises(ConfigurationError, match="is no member"):
+            ensemble.remove(ExternalZooKeeper("127.0.0.1:1"))
+        ensemble.remove(first)
+        assert ensemble.nodes == (second, third)
+        assert ensemble.hosts == f"{second.hosts},{third.hosts}"
+        lines = ensemble.configuration.splitlines()
+        assert [line.partition("=")[0] for line in lines] == ["server.2", "server.3"]
+        with kazoo(second.hosts) as client:
+            client.sync("/")
+            data, _ = client.get("/zookeeper/config")
+            assert [line.partition(b"=")[0] for line in data.splitlines()] == [
+                b"server.2",
+                b"server.3",
+                b"version",
+            ]
+        assert first.mode
+    assert [node.mode for node in (first, second, third)] == ["", "", ""]
+
+
+def test_an_ensemble_stays_as_it_is_unless_it_is_dynamic(ensemble: ZooKeeperEnsemble) -> None:
+    """Servers that were not told that they may change refuse; so it is said first."""
+    with pytest.raises(ConfigurationError, match="dynamic=True"):
+        ensemble.add()
+    with pytest.raises(ConfigurationError, match="dynamic=True"):
+        ensemble.remove(ensemble.nodes[0])
+    assert len(ensemble.nodes) == 3
+
+
+def test_a_property_holds_no_blank() -> None:
+    """The images split what they are given at blanks."""
+    with pytest.raises(ConfigurationError, match=r"property 'a\.b'"):
+        jvm_flags(ServerOptions(properties={"a.b": "c d"}))
+
+
+def test_a_proxy_listens_where_it_is_told(zookeeper: ZooKeeperServer) -> None:
+    """Two proxies of one port stand for one name with two addresses."""
+    port = free_port()
+    with (
+        FaultProxy(*zookeeper.address, listen=("127.0.0.1", port)) as one,
+        FaultProxy(*zookeeper.address, listen=("127.0.0.2", port)) as two,
+    ):
+        assert (one.hosts, two.hosts) == (f"127.0.0.1:{port}", f"127.0.0.2:{port}")
+        assert "Mode: " in four_letters(one.address, "srvr")
+        assert "Mode: " in four_letters(two.address, "srvr")
 
 
 @pytest.mark.skipif(not _process_is_possible(), reason="no ZooKeeper and java on this machine")

@@ -73,7 +73,7 @@ class AsyncCoordinator(Face):
             return self
         deadline = clock.now() + self.settings.start_timeout
         try:
-            await self._put(self._questions.session())
+            await self._put(self._questions.session(self.hosts))
             if self.settings.chroot:
                 remaining = max(0.1, deadline - clock.now())
                 if await self.exists("/", timeout=remaining) is None:

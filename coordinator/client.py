@@ -57,6 +57,7 @@ class Coordinator(Face):
         retry_first_delay: seconds, bound of the first delay between two rounds.
         retry_max_delay: seconds, the greatest bound.
         read_only: accept a session with a server that is cut off from its ensemble.
+        follow_reconfig: follow the ensemble when servers are added or removed.
         auth: credentials, as ``Auth(...)`` or ``"digest:user:password"``.
         tls: how servers are believed, and what they are shown; True: as the system believes.
         sasl: who we are by SASL.
@@ -85,7 +86,7 @@ class Coordinator(Face):
             return self
         deadline = clock.now() + self.settings.start_timeout
         try:
-            ask(self._engine, self._questions.session())
+            ask(self._engine, self._questions.session(self.hosts))
             if self.settings.chroot and self.exists("/", timeout=max(0.1, deadline - clock.now())) is None:
                 raise self._missing_chroot()  # noqa: TRY301 -- it is closed below
         except BaseException:

@@ -36,6 +36,7 @@ __all__ = [
     "ConnectionEvent",
     "ConnectionFailed",
     "ConnectionOpened",
+    "EnsembleChanged",
     "EphemeralConflict",
     "EphemeralCreated",
     "EphemeralEvent",
@@ -232,6 +233,22 @@ class Heartbeat(BaseEvent):
     """Seconds."""
 
 
+# -- the ensemble
+
+
+class EnsembleChanged(BaseEvent):
+    """Other servers are tried from now on, or some that the ensemble lists do not answer."""
+
+    kind: Literal["ensemble.changed"] = "ensemble.changed"
+    servers: tuple[str, ...]
+    """``host:port`` of each that is tried from now on."""
+    ignored: tuple[str, ...] = ()
+    """``host:port`` of those that the ensemble lists, and that did not answer us."""
+    source: Literal["set_hosts", "reconfiguration", "fallback"]
+    """Who said so: the user; the ensemble; or a whole round in which none of those that the
+    ensemble had listed could be reached, so that those of the user are tried as well."""
+
+
 # -- recovery
 
 
@@ -399,6 +416,7 @@ Event = Annotated[
     | SessionExpired
     | SessionClosed
     | Heartbeat
+    | EnsembleChanged
     | RecoveryStarted
     | RecoveryCompleted
     | EphemeralCreated

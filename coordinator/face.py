@@ -42,6 +42,7 @@ class Face:
         retry_first_delay: float | None = None,
         retry_max_delay: float | None = None,
         read_only: bool | None = None,
+        follow_reconfig: bool | None = None,
         auth: Auth | str | Sequence[Auth | str] | None = None,
         tls: TLS | bool | None = None,
         sasl: Sasl | None = None,
@@ -55,6 +56,7 @@ class Face:
             "retry_first_delay": retry_first_delay,
             "retry_max_delay": retry_max_delay,
             "read_only": read_only,
+            "follow_reconfig": follow_reconfig,
             "auth": auth,
             "tls": tls,
             "sasl": sasl,
@@ -110,7 +112,37 @@ class Face:
 
     def __repr__(self) -> str:
         told = f"of process {self._engine.pid}" if self._engine.forked else repr(self.session)
-        return f"<{type(self).__name__} {self.settings.hosts} {told}>"
+        hosts = self.settings.hosts if self._engine.forked else self.hosts
+        return f"<{type(self).__name__} {hosts} {told}>"
+
+    # -- which servers
+
+    @property
+    def hosts(self) -> str:
+        """The servers that are tried now, with the chroot; ``settings.hosts`` is how it began."""
+        return self._engine.hosts
+
+    def set_hosts(self, hosts: str) -> None:
+        """Use other servers of the same ensemble from now on; never waits.
+
+        An attempt or a pause that is under way ends, and the new ones are tried at once. A
+        link to a server that is not among them is left for one of them as soon as one was
+        seen to serve: the session goes on, after ``session.suspended`` and
+        ``session.resumed``. With ``follow_reconfig`` they stay until the next change of the
+        ensemble. Told as ``ensemble.changed``; the same servers again are no change.
+
+        Args:
+            hosts: ``host:port,host:port``; a chroot only if it is the present one.
+
+        Raises:
+            ConfigurationError: they are malformed, or name another chroot.
+            ClosedError: it was closed before.
+        """
+        self._engine.check_process()
+        servers = self.settings.changed_hosts(hosts)
+        if self._closed or self._engine.over:
+            raise ClosedError
+        self._engine.set_hosts(servers)
 
     # -- what is known
 

@@ -185,13 +185,11 @@ class Questions:
 
     # -- the session
 
-    def session(self) -> Question[None]:
-        """Ask for the first session."""
+    def session(self, hosts: str) -> Question[None]:
+        """Ask for the first session at these hosts."""
         seconds = self._settings.start_timeout
         deadline = clock.now() + seconds
-        return Question(
-            lambda waiter: AwaitSession(self._settings.hosts, deadline, seconds, waiter), seconds + OVERDUE
-        )
+        return Question(lambda waiter: AwaitSession(hosts, deadline, seconds, waiter), seconds + OVERDUE)
 
     def close(self, reason: Literal["requested", "gave_up"]) -> Question[None]:
         """Ask for the end."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
@@ -66,6 +67,10 @@ class Settings(BaseSettings):
     that all are tried before the session is lost."""
     read_only: bool = False
     """Accept a session with a server that is cut off from its ensemble (read-only)."""
+    follow_reconfig: bool = False
+    """Follow the ensemble when servers are added or removed, as ZooKeeper tells it; only to
+    servers that answer. Off, because the addresses that servers know of themselves often
+    lead nowhere from where a client is."""
     auth: Annotated[tuple[Auth, ...], NoDecode] = ()
     """Credentials; the scheme "digest" takes ``user:password``."""
     tls: TLS | None = None
@@ -105,11 +110,7 @@ class Settings(BaseSettings):
     @field_validator("hosts")
     @classmethod
     def _hosts_are_well_formed(cls, value: str) -> str:
-        servers, chroot = split_hosts(value)
-        return (
-            ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in servers)
-            + chroot
-        )
+        return join_hosts(*split_hosts(value))
 
     @model_validator(mode="after")
     def _delays_ascend(self) -> Self:
@@ -142,6 +143,25 @@ class Settings(BaseSettings):
         """The path that all paths are below; empty for none."""
         return split_hosts(self.hosts)[1]
 
+    def changed_hosts(self, text: object) -> list[tuple[str, int]]:
+        """Return the servers of other hosts that shall replace these, in the same chroot.
+
+        Raises:
+            ConfigurationError: they are malformed, or name another chroot.
+        """
+        if not isinstance(text, str):
+            raise ConfigurationError(f'hosts: a text as in "zk1:2181,zk2:2181", got {type(text).__name__}')
+        try:
+            servers, chroot = split_hosts(text)
+        except ValueError as error:
+            raise ConfigurationError(f"hosts: {error}") from None
+        if chroot not in ("", self.chroot):
+            raise ConfigurationError(
+                f"hosts: the chroot cannot be changed from {self.chroot or 'none'} to {chroot}: "
+                "every path would mean another znode; make another coordinator"
+            )
+        return servers
+
     @classmethod
     def make(cls, **given: Any) -> Settings:
         """Return settings of what is given and not None, the environment and the defaults.
@@ -161,6 +181,13 @@ def _readable(error: ValidationError) -> str:
         where = ".".join(str(part) for part in one["loc"]) or "settings"
         told.append(f"{where}: {one['msg'].removeprefix('Value error, ')}")
     return "; ".join(told)
+
+
+def join_hosts(servers: Iterable[tuple[str, int]], chroot: str = "") -> str:
+    """Return servers and chroot as text: what ``split_hosts`` reads."""
+    return (
+        ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in servers) + chroot
+    )
 
 
 def split_hosts(text: str) -> tuple[list[tuple[str, int]], str]:

@@ -9,6 +9,7 @@ from coordinator.events import (
     ConnectionClosed,
     ConnectionFailed,
     ConnectionOpened,
+    EnsembleChanged,
     EphemeralConflict,
     EphemeralCreated,
     EphemeralFailed,
@@ -72,6 +73,8 @@ def words_of(event: Event) -> str:  # noqa: C901 -- one flat case for each kind
             return f"the end ({event.reason})"
         case Heartbeat():
             return f"answered in {event.rtt * 1000:.1f} ms"
+        case EnsembleChanged():
+            return f"{', '.join(event.servers)} are tried" + _ignored(event.ignored)
         case RecoveryStarted():
             return f"{event.ephemerals} ephemerals to bring back, {event.watches} views to compare"
         case RecoveryCompleted():
@@ -108,6 +111,10 @@ def _of_znode(event: ZnodeCreated | ZnodeChanged | ZnodeDeleted | ZnodeUnreadabl
             return f"{event.path}: {' '.join(names) or 'came and went'}"
         case _:
             assert_never(event)
+
+
+def _ignored(servers: tuple[str, ...]) -> str:
+    return f"; {', '.join(servers)} did not answer" if servers else ""
 
 
 def _again(seconds: float | None) -> str:

@@ -39,6 +39,8 @@ class Intent(ABC):
 
     writes = False
     """It needs a session that may write."""
+    recovered = True
+    """A recovery waits for it and counts it."""
 
     def __init__(self, token: int, path: str) -> None:
         self.token = token

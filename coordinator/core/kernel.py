@@ -22,7 +22,7 @@ from typing import Any
 from coordinator.core import operations
 from coordinator.core import session as machine
 from coordinator.core.calls import Alarms, Call, Calls
-from coordinator.core.draft import Draft
+from coordinator.core.draft import Draft, draft
 from coordinator.core.intent import Made
 from coordinator.core.messages import (
     Abandon,
@@ -32,6 +32,7 @@ from coordinator.core.messages import (
     Effect,
     Emit,
     Fired,
+    HostsChanged,
     Message,
     Moment,
     NotSent,
@@ -59,7 +60,7 @@ from coordinator.errors import (
     StartError,
     TLSError,
 )
-from coordinator.events import ConnectionClosed, SessionEstablished, SessionExpired
+from coordinator.events import ConnectionClosed, EnsembleChanged, SessionEstablished, SessionExpired
 from coordinator.models import ConnectionFailure, Phase, hex_id
 
 CLOSE_GRACE = 0.8
@@ -211,6 +212,8 @@ class Kernel:
                     self._slots.take(message)
             case Abandon():
                 self._abandoned(message)
+            case HostsChanged():
+                self._hosts_changed(message)
             case Close():
                 self._close(message)
             case _:
@@ -299,6 +302,14 @@ class Kernel:
             self.calls.answer(call)
         else:
             self._starting.append(call)
+
+    def _hosts_changed(self, message: HostsChanged) -> None:
+        if self._closing is not None or self.session.phase is Phase.CLOSED:
+            return
+        for call in self._starting:
+            call.label = message.hosts
+        told = {"servers": message.servers, "ignored": message.ignored, "source": message.source}
+        self.tell([draft(EnsembleChanged, **told)])
 
     def _not_started(self, call: Call) -> None:
         cause = self.last_failure.cause if self.last_failure else "timeout"

@@ -126,6 +126,17 @@ class Unwant:
 
 
 @dataclass(frozen=True, slots=True)
+class HostsChanged:
+    """Other servers are tried from now on, or others were found not to answer."""
+
+    hosts: str
+    """All of them with the chroot, for messages."""
+    servers: tuple[str, ...]
+    ignored: tuple[str, ...]
+    source: Literal["set_hosts", "reconfiguration", "fallback"]
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """End it all."""
 
@@ -154,6 +165,7 @@ Message: TypeAlias = (
     | Renew
     | Unwant
     | Abandon
+    | HostsChanged
     | Close
 )
 

@@ -49,6 +49,13 @@ class Get(Request[tuple[bytes, Stat]]):
 
 
 @dataclass(frozen=True, slots=True)
+class GetConfig(Request[tuple[bytes, Stat]]):
+    """The data and the stat of a znode outside of the chroot: the ensemble's configuration."""
+
+    watch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Exists(Request[Stat | None]):
     """The stat of a znode, or None if there is no such znode."""
 

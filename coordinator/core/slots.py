@@ -362,7 +362,11 @@ class Slots:
         self._recovery = Recovery(
             self._kernel.moment.now,
             ephemerals={slot.intent.token: slot.intent.path for slot in wanted if slot.intent.writes},
-            views={slot.intent.token: slot.intent.path for slot in wanted if not slot.intent.writes},
+            views={
+                slot.intent.token: slot.intent.path
+                for slot in wanted
+                if slot.intent.recovered and not slot.intent.writes
+            },
         )
         self._kernel.tell([self._recovery.started()])
 

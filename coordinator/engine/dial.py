@@ -112,10 +112,18 @@ def resolve(hostname: str, address: tuple[str, int]) -> list[Address]:
     """
     found: list[Address] = []
     with contextlib.suppress(socket.gaierror):
-        for *_, each in socket.getaddrinfo(hostname, address[1], type=socket.SOCK_STREAM):
-            found.append(each)  # type: ignore[arg-type]
+        found = addresses(hostname, address[1])
     found.sort(key=lambda each: each[:2] != address)
     return found or [address]
+
+
+def addresses(host: str, port: int) -> list[Address]:
+    """Look a name up anew.
+
+    Raises:
+        socket.gaierror: the resolver has no address of that name now.
+    """
+    return [each for *_, each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]  # type: ignore[misc]
 
 
 class Dialler:
@@ -127,33 +135,57 @@ class Dialler:
 
     def __init__(self, *, portable: bool = False) -> None:
         self._portable = portable
-        self._called_off = threading.Event()
-        self._lock = threading.Lock()
+        self._called_off = False
+        self._turn = 0
+        self._lock = threading.Condition()
         self._bell: WakeChannel | None = None
 
     @property
     def called_off(self) -> bool:
         """Whether connects are refused."""
-        return self._called_off.is_set()
+        return self._called_off
+
+    @property
+    def turn(self) -> int:
+        """How often it was interrupted: what is begun with an older number is not begun."""
+        return self._turn
 
     def call_off(self) -> None:
         """End a connect or a pause, and refuse any until `allow`; from any thread."""
         with self._lock:
-            self._called_off.set()
-            if self._bell is not None:
-                self._bell.send(b"\0")
+            self._called_off = True
+            self._ring()
+
+    def interrupt(self) -> None:
+        """End the connect or the pause that is under way; later ones are not affected."""
+        with self._lock:
+            self._turn += 1
+            self._ring()
+
+    def _ring(self) -> None:
+        self._lock.notify_all()
+        if self._bell is not None:
+            self._bell.send(b"\0")
 
     def allow(self) -> None:
         """Allow connects again."""
-        self._called_off.clear()
+        with self._lock:
+            self._called_off = False
 
-    def pause(self, seconds: float) -> None:
-        """Sleep until called off."""
-        if self.called_off:
-            # kazoo asks for its own stop flag next; without a pause this would be a busy loop.
-            time.sleep(0.01)
-        else:
-            self._called_off.wait(seconds)
+    def pause(self, seconds: float, turn: int | None = None) -> None:
+        """Sleep until called off or interrupted.
+
+        Args:
+            seconds: how long at most.
+            turn: do not even begin if it was interrupted since then.
+        """
+        with self._lock:
+            if self._called_off:
+                # kazoo asks for its own stop flag next; without a pause this would be a busy loop.
+                self._lock.wait(0.01)
+                return
+            since = self._turn if turn is None else turn
+            self._lock.wait_for(lambda: self._called_off or self._turn != since, seconds)
 
     def dial(
         self,
@@ -162,6 +194,7 @@ class Dialler:
         limit: float,
         make_context: tls.MakeContext | None = None,
         tried: set[Address] | None = None,
+        turn: int | None = None,
     ) -> socket.socket:
         """Connect to the first target that answers, each having its share of `limit` seconds.
 
@@ -171,16 +204,18 @@ class Dialler:
             limit: seconds for all of them.
             make_context: makes the TLS context of each connect; None: without TLS.
             tried: receives each target that was dialled.
+            turn: give up, or do not even begin, if it was interrupted since then.
 
         Raises:
-            ConnectionAbortedError: called off.
+            ConnectionAbortedError: called off, or interrupted.
             OSError: none could be reached; the error that tells most.
         """
         until = time.monotonic() + limit
         errors: list[OSError] = []
-        with self._ringing() as bell:
+        since = self._turn if turn is None else turn
+        with self._ringing(since) as bell:
             for index, target in enumerate(targets):
-                if self.called_off:
+                if self._called_off or self._turn != since:
                     break
                 if tried is not None:
                     tried.add(target)
@@ -190,25 +225,25 @@ class Dialler:
                     return sock if make_context is None else _secured(sock, hostname, make_context, bell)
                 except OSError as error:
                     errors.append(error)
-        if self.called_off:
+        if self._called_off or self._turn != since:
             raise ConnectionAbortedError(errno.ECONNABORTED, "connecting was called off")
         raise max(errors, key=_tells)  # the first of those that tell most
 
     def ask(self, target: Address, limit: float, question: bytes) -> bytes:
         """Send a question on a connection of its own, and return how the answer begins; b"" for none."""
         try:
-            with self._ringing() as bell, connect(target, limit, bell) as sock:
+            with self._ringing(self._turn) as bell, connect(target, limit, bell) as sock:
                 sock.sendall(question)
                 return sock.recv(16)
         except OSError:
             return b""
 
     @contextlib.contextmanager
-    def _ringing(self) -> Iterator[WakeChannel]:
+    def _ringing(self, turn: int) -> Iterator[WakeChannel]:
         bell = WakeChannel(portable=self._portable)
         with self._lock:
             self._bell = bell
-            if self.called_off:
+            if self._called_off or self._turn != turn:
                 bell.send(b"\0")
         try:
             yield bell

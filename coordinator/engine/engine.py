@@ -17,7 +17,7 @@ import os
 import queue
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
@@ -34,10 +34,12 @@ from coordinator.core.messages import (
     Send,
     Settle,
     StopClient,
+    Want,
 )
 from coordinator.core.tally import Tally
 from coordinator.engine import clock, fork
 from coordinator.engine.fanout import Fanout
+from coordinator.engine.follow import Follower
 from coordinator.engine.logs import logger
 from coordinator.engine.port import Port
 from coordinator.engine.waiters import Waiter
@@ -68,6 +70,9 @@ class Engine:
         self._tally = Tally()
         self._tokens = itertools.count(1)
         self._refreshed: dict[int, Callable[[], None]] = {}
+        self._follower: Follower | None = None
+        if settings.follow_reconfig:
+            self._follower = self._following()
         self._claims = threading.Lock()
         self._claimed: set[str] = set()
         self._over = False
@@ -105,6 +110,8 @@ class Engine:
         self.check_process()
         self._thread.start()
         self._port.start()
+        if self._follower is not None:
+            self.post(Want(self._follower.census, "follow the ensemble", 0.0, 0.0, None))
         self.begun.set()
 
     def never(self) -> None:
@@ -147,6 +154,25 @@ class Engine:
     def forget(self, token: int) -> None:
         """Tell of no more changes behind a token."""
         self._refreshed.pop(token, None)
+
+    def _following(self) -> Follower:
+        token = next(self._tokens)
+        follower = Follower(self.name, self._port, token)
+        self._refreshed[token] = follower.configured
+        return follower
+
+    def set_hosts(self, servers: Sequence[tuple[str, int]]) -> None:
+        """Have other servers tried from now on; from any thread, never waits."""
+        self.check_process()
+        if self._follower is not None:
+            self._follower.forget()
+        self._port.give(servers)
+
+    @property
+    def hosts(self) -> str:
+        """The servers that are tried now, with the chroot."""
+        self.check_process()
+        return self._port.hosts
 
     @property
     def over(self) -> bool:
@@ -256,6 +282,8 @@ class Engine:
         return True
 
     def _end(self, reason: str) -> None:
+        if self._follower is not None:
+            self._follower.stop()
         self._port.stop()
         if reason == "requested":
             self._handle(machine.Closing(left=self._port.adopted))

@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING, Any
 from kazoo.handlers.threading import SequentialThreadingHandler
 
 from coordinator.engine import fork, poll, tls
-from coordinator.engine.dial import Address, Dialler, resolve, told
+from coordinator.engine.departure import Departure
+from coordinator.engine.dial import Address, Dialler, addresses, resolve, told
 from coordinator.engine.link import Link
 from coordinator.engine.results import DirectResult, DirectScope, DirectWatch
 from coordinator.engine.rounds import Backoff, Jitter, LinkListener, Passes, Unheard, server_name
@@ -49,22 +50,18 @@ JOIN_TIMEOUT = 1.0
 """Seconds that `stop` waits for each of kazoo's two callback threads: two of them keep `close` within 2 s."""
 
 
-class _Probe:
-    """The socket of kazoo's search for a read-write server, which ends a read-only link when it finds one."""
+class _NobodyCanWrite:
+    """The socket of kazoo's search for a read-write server: ours (engine/departure.py) takes its place."""
 
-    def __init__(self, sock: socket.socket, link: Link | None) -> None:
-        self._sock = sock
-        self._link = link
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
+    def sendall(self, data: bytes) -> None:
+        """Take the question."""
 
     def recv(self, size: int) -> bytes:
-        """Receive; kazoo raises RWServerAvailable, and fails its queue, right after it has read `rw`."""
-        data = self._sock.recv(size)
-        if data == b"rw" and self._link is not None:
-            self._link.bury("closing")
-        return data
+        """Answer that this server only reads."""
+        return b"ro"
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo is untyped
@@ -126,6 +123,19 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         self._alive = False
         self._workers_alive: list[tuple[threading.Thread, queue.Queue[Callable[[], object] | None]]] = []
         self._direct = DirectScope()
+        self._secure: tls.MakeContext | None = None
+        """How the last connect was secured; None: without TLS."""
+        self._channel: WakeChannel | None = None
+        self._turn = 0
+        """Of the dialler, when the present pass began: the list has not changed since."""
+        self._departure = Departure(
+            name=name,
+            reach=self.reach,
+            hosts=lambda: self.hosts,
+            link=lambda: self.link,
+            busy=lambda: self._channel is not None and self._channel.count > 0,
+            max_pause=max_delay,
+        )
         self.heard = listener is not None
         """Somebody listens, or is about to."""
         self._announced = False
@@ -185,6 +195,7 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
             self.callback_queue = queue.Queue()
             self.completion_queue = queue.Queue()
         self._dialler.call_off()
+        self._departure.stay()
         atexit.unregister(self.stop)
         for _, work in workers:
             work.put(None)
@@ -227,7 +238,7 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
 
     def create_socket_pair(self) -> tuple[WakeChannel, WakeChannel]:
         """Make kazoo's wake-up channel: one object for both ends."""
-        channel = WakeChannel(portable=self._portable)
+        channel = self._channel = WakeChannel(portable=self._portable)
         return channel, channel
 
     def select(
@@ -254,9 +265,12 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
             return
         self._paused = True
         self._settle()
-        pause = self._passes.ended(self.hosts, self._why_unresolved)
+        if self._dialler.turn == self._turn:
+            self._dialler.pause(self._passes.ended(self.hosts, self._why_unresolved), self._turn)
+        if self._dialler.turn != self._turn:
+            self._passes.abandoned()
         self._tried.clear()
-        self._dialler.pause(pause)
+        self._turn = self._dialler.turn
 
     # -- connecting
 
@@ -285,11 +299,8 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
             return Dialler(portable=self._portable).dial(resolve(name, address), name, limit, make_context)
         if isinstance(hostname, str):
             return self._open_link(address, hostname, timeout, make_context)
-        self._limit_host(timeout)
-        targets = resolve(address[0], address)
-        sock = self._dialler.dial(targets, address[0], self._per_host, make_context)
-        sock.settimeout(self._per_host)
-        return _Probe(sock, self._link)
+        self._departure.consider()
+        return _NobodyCanWrite()
 
     def _open_link(
         self,
@@ -301,7 +312,16 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         self._paused = False
         self._settle()
         self._limit_host(timeout)
+        turn = self._dialler.turn
+        better = self._departure.take()
+        if better is not None:
+            hostname, address = better[0], better
         server = server_name(hostname, address[1])
+        if self.hosts and (hostname, address[1]) not in self.hosts:
+            # After a cut kazoo goes on through the list as it was when its pass began.
+            raise ConnectionRefusedError(
+                errno.ECONNREFUSED, f"{server} is not in the list of servers any more"
+            )
         targets = [each for each in resolve(hostname, address) if each not in self._tried]
         if not targets:  # kazoo tries each address of a name; we did so in the first attempt at the name
             raise ConnectionRefusedError(errno.ECONNREFUSED, f"every address of {server} failed in this pass")
@@ -309,15 +329,23 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         self._passes.attempted(hostname, address[1])
         self._unresolved.pop((hostname, address[1]), None)
         try:
-            sock = self._dialler.dial(targets, hostname, self._per_host, make_context, self._tried)
+            self._secure = make_context
+            sock = self._dialler.dial(targets, hostname, self._per_host, make_context, self._tried, turn)
         except OSError as error:
-            if not self._dialler.called_off:
+            if not self._dialler.called_off and self._dialler.turn == turn:
                 self._passes.failed(server, *self._told(error, targets))
             raise
         link = self._link = self._unsettled = Link(sock, server, self._heartbeat)
-        if self._dialler.called_off:
+        if self._dialler.called_off or (self._dialler.turn != turn and not self._lists(link)):
             link.cut("cut")
         return link
+
+    def reach(self, dialler: Dialler, server: tuple[str, int], limit: float) -> socket.socket:
+        """Connect as the session's links do, for a question; from any thread."""
+        return dialler.dial(addresses(*server), server[0], limit, self._secure)
+
+    def _lists(self, link: Link) -> bool:
+        return not self.hosts or link.server in {server_name(*each) for each in self.hosts}
 
     def _told(self, error: OSError, targets: Sequence[Address]) -> tuple[str, str]:
         if isinstance(error, tls.UnansweredError) and any(self._asked(each, b"srvr") for each in targets):
@@ -412,6 +440,33 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         link = self._link
         contact = self._contact if link is None else max(self._contact, link.contact)
         return None if contact == -inf else contact
+
+    def set_hosts(self, hosts: Sequence[tuple[str, int]], *, leave: bool = True) -> None:
+        """Try other servers from now on; from any thread, never waits.
+
+        A pause ends, an attempt to reach a server that is listed no more is given up. A link to such a server
+        is left when a listed one was seen to serve. Tell kazoo's client first (`client.set_hosts`).
+
+        Args:
+            hosts: what is tried from now on.
+            leave: False: the link that stands is kept, wherever it goes.
+        """
+        if not leave:
+            self._departure.tolerate()
+        self.hosts = tuple(hosts)
+        self._dialler.interrupt()
+        link = self.link
+        if link is not None and not link.established and not self._lists(link):
+            link.cut("cut")
+        self._departure.consider()
+
+    def consider(self) -> None:
+        """Look for a better server if the link is read-only, or to one that is listed no more."""
+        self._departure.consider()
+
+    def stay(self) -> None:
+        """Leave the link for no other server any more: it is about to be closed."""
+        self._departure.stay()
 
     def abort(self) -> None:
         """Give up the link, a connect or a pause at once, from any thread but a holder of the link's gate.

@@ -50,7 +50,8 @@ class Link(Ledger):
             must not wait for the connection thread, nor call `cut`.
         dead: no request may be sent any more.
         cause: why it died: "closed" (by the server), "reset", "timeout", "silence", "expired", one of
-            REFUSALS, "closing" (by us), "cut" (by us, without ceremony); "" while it lives.
+            REFUSALS, "closing" (by us), "moved" (by us, to a better server), "cut" (by us, without ceremony);
+            "" while it lives.
         error: what TLS said when it died; None for any other death.
         secured: it is TLS.
         writable: False between a full socket buffer and the next poll.

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import importlib.util
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 from kazoo.client import KazooClient
 from kazoo.protocol.states import KazooState, KeeperState
 from kazoo.retry import KazooRetry
 
 from coordinator import errors as ours
-from coordinator.core.messages import ClientEnded, Fired, Message, Replied
+from coordinator.core.ensemble import Roster, Server
+from coordinator.core.messages import ClientEnded, Fired, HostsChanged, Message, Replied
 from coordinator.core.requests import (
     Children,
     Create,
     Delete,
     Exists,
     Get,
+    GetConfig,
     Multi,
     Request,
     Set,
@@ -37,9 +39,10 @@ from coordinator.engine.handler import KazooHandler
 from coordinator.engine.link import Link
 from coordinator.engine.logs import kazoo_logger, logger
 from coordinator.engine.results import DirectWatch
+from coordinator.engine.rounds import server_name
 from coordinator.engine.translation import acls_of, transaction_of, translated, value_of
 from coordinator.security import Sasl
-from coordinator.settings import Settings
+from coordinator.settings import Settings, join_hosts
 
 STOP_GRACE = 1.0
 """Seconds that the server is given to confirm the end of the session."""
@@ -92,6 +95,10 @@ class Port:
         self._post = post
         self._client_id: tuple[int, bytes] | None = None
         self._stopping = False
+        self._roster = Roster(settings.servers)
+        self._roster_lock = threading.Lock()
+        """Held while the list of servers, or the client that has it, changes."""
+        self._ignored: tuple[Server, ...] = ()
         self._link: tuple[int, Link | None] = (0, None)
         """The link on which a session was accepted last, and its number."""
         self._adopted = None if client is None else Adopted(client)
@@ -114,7 +121,7 @@ class Port:
         listener = _Listener(self)
         handler = KazooHandler(
             name=self._name,
-            hosts=settings.servers,
+            hosts=self.servers,
             listener=listener,
             connect_timeout=settings.connect_timeout,
             first_delay=settings.retry_first_delay,
@@ -122,7 +129,7 @@ class Port:
             make_context=None if secured is None else lambda: tls.context_of(secured),
         )
         client = KazooClient(
-            hosts=settings.hosts,
+            hosts=self.hosts,
             timeout=settings.session_timeout,
             client_id=self._client_id,
             handler=handler,
@@ -161,7 +168,8 @@ class Port:
         data answers it.
         """
         client, handler = self.client, self.handler
-        self.client, self.handler = self._build()
+        with self._roster_lock:
+            self.client, self.handler = self._build()
         ending = threading.Thread(
             target=_end,
             args=(client, handler, self._name),
@@ -175,17 +183,83 @@ class Port:
     def stop(self) -> None:
         """End the session if there is a link, and the client, in bounded time; leave one that was adopted."""
         self._stopping = True
+        self.handler.stay()
         if self._adopted is not None:
+            link = self.handler.link
+            if link is not None and link.cause == "moved":
+                link.cut("moved")  # its owner goes on, with the next one
             self._adopted.leave()
             return
         link = self.handler.link
-        linked = self.client.connected and link is not None and not link.dead
+        linked = self.client.connected and link is not None and (not link.dead or link.cause == "moved")
         _end(self.client, self.handler, self._name, linked=linked)
 
     def contact(self, session_id: int) -> float:
         """Return when the last answered request on a link of that session was sent."""
         link = self.handler.link
         return link.contact if link is not None and link.session_id == session_id else 0.0
+
+    # -- which servers
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """The servers that are tried now; of an adopted client, whoever gave them."""
+        return self._roster.servers if self._adopted is None else tuple(self.client.hosts)
+
+    @property
+    def hosts(self) -> str:
+        """They as text, with the chroot."""
+        return join_hosts(self.servers, self._settings.chroot)
+
+    @property
+    def fallen_back(self) -> bool:
+        """Whether those of the user are tried beside those of the ensemble, which could not be reached."""
+        return self._roster.fallen_back
+
+    def give(self, servers: Sequence[Server]) -> None:
+        """Try these from now on: the user says so; from any thread."""
+        with self._roster_lock:
+            known = set(self.servers)
+            self._roster.give(servers)
+            if set(servers) != known:
+                self._ignored = ()
+                self._use("set_hosts", leave=True)
+
+    def follow(self, servers: Sequence[Server], ignored: Sequence[Server]) -> None:
+        """Try these from now on: the ensemble says so, and they answer; from any thread.
+
+        Args:
+            servers: none: what is tried stays as it is.
+            ignored: what the ensemble lists besides, and does not answer.
+        """
+        with self._roster_lock:
+            link = self.handler.link
+            leave = link is not None and any(
+                server_name(*one) == link.server for one in self._roster.servers if self._roster.follows(one)
+            )
+            changed = bool(servers) and self._roster.follow(servers)
+            if changed or set(ignored) != set(self._ignored):
+                self._ignored = tuple(ignored)
+                self._use("reconfiguration", leave=leave)
+
+    def _fall_back(self) -> None:
+        with self._roster_lock:
+            if self._roster.fall_back():
+                self._use("fallback", leave=True)
+
+    def _reached(self, name: str) -> None:
+        with self._roster_lock:
+            if any(self._roster.reached(one) for one in self._roster.servers if server_name(*one) == name):
+                self._use("reconfiguration", leave=True)
+
+    def _use(self, source: Literal["set_hosts", "reconfiguration", "fallback"], *, leave: bool) -> None:
+        servers = self._roster.servers
+        hosts = join_hosts(servers, self._settings.chroot)
+        if tuple(self.handler.hosts) != servers:
+            self.client.set_hosts(hosts)
+            self.handler.set_hosts(servers, leave=leave)
+        names, ignored = ([server_name(*one) for one in some] for some in (servers, self._ignored))
+        self._post(HostsChanged(hosts, tuple(names), tuple(ignored), source))
 
     # -- signals
 
@@ -212,6 +286,13 @@ class Port:
             contact=link.contact,
         )
         self.reported(client, up)
+        self._reached(link.server)
+        handler.consider()
+
+    def round_failed(self, client: object) -> None:
+        """Try the servers of the user, too, where those of the ensemble could not be reached."""
+        if client is self.client and not self._stopping:
+            self._fall_back()
 
     # -- requests
 
@@ -255,6 +336,8 @@ class Port:
         match request:
             case Get(watch=token):
                 return client.get_async(path, watch=self._trigger(token))
+            case GetConfig(watch=token):
+                return wire.get_unrooted(client, path, self._trigger(token))
             case Exists(watch=token):
                 return client.exists_async(path, watch=self._trigger(token))
             case Children(watch=token):
@@ -345,6 +428,7 @@ class _Listener:
 
     def pass_failed(self, *, refused: bool) -> None:
         """Report a round over all servers that failed."""
+        self._port.round_failed(self._client)
         if refused:
             self._report(RoundRefused())
 

@@ -158,6 +158,14 @@ class Passes:
         self._reached = False
         return pause
 
+    def abandoned(self) -> None:
+        """Other hosts are to be tried: this pass tells nothing about them."""
+        self._tell(None)
+        self._backoff.reset()
+        self._tried.clear()
+        self._causes.clear()
+        self._reached = False
+
     def _tell(self, next_try_in: float | None) -> None:
         if self._held is not None:
             held, self._held = self._held, None

@@ -9,7 +9,18 @@ from kazoo.security import ACL as KazooACL
 from kazoo.security import Id
 
 from coordinator import errors as ours
-from coordinator.core.requests import Check, Children, Create, Delete, Exists, Get, Multi, Request, Set
+from coordinator.core.requests import (
+    Check,
+    Children,
+    Create,
+    Delete,
+    Exists,
+    Get,
+    GetConfig,
+    Multi,
+    Request,
+    Set,
+)
 from coordinator.engine.frames import REFUSALS
 from coordinator.models import ACL, Stat
 
@@ -51,7 +62,7 @@ def value_of(request: Request[Any], answer: Any) -> object:
         TransactionFailedError: kazoo returns the errors of a transaction instead of raising.
     """
     match request:
-        case Get():
+        case Get() | GetConfig():
             data, stat = answer
             return data or b"", _stat(stat)
         case Exists():

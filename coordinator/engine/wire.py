@@ -14,8 +14,9 @@ from functools import cache
 from typing import Any, ClassVar
 
 from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
 from kazoo.protocol.connection import ConnectionHandler
-from kazoo.protocol.serialization import Exists, int_struct, write_string
+from kazoo.protocol.serialization import Exists, GetData, int_struct, write_string
 
 CHILDREN, DATA, ANY = 1, 2, 3
 """Kinds of watches. Source: org.apache.zookeeper.Watcher.WatcherType."""
@@ -56,6 +57,7 @@ def seam_fits() -> bool:
             and "self._queue = deque()" in source
             and "self._stopped = self.handler.event_object()" in source
             and "self._expand_client_hosts()" in inspect.getsource(ConnectionHandler._connect_loop)
+            and GetData._fields == ("path", "watcher")
         )
     except (AttributeError, OSError, TypeError):
         return False
@@ -91,6 +93,23 @@ def announce_passes(client: Any, begins: Callable[[], None] | None) -> bool:
 
     connection._expand_client_hosts = announced
     return True
+
+
+def get_unrooted(client: Any, path: str, watch: object) -> Any:
+    """Read a znode wherever it stands: ``client.get_async`` prefixes paths with the chroot.
+
+    Where the seam does not fit, what lies outside of a chroot cannot be read.
+
+    Raises:
+        NoNodeError: it cannot; for us there is no such znode.
+    """
+    if not client.chroot:
+        return client.get_async(path, watch=watch)
+    if not seam_fits():
+        raise NoNodeError
+    result = client.handler.async_result()
+    client._call(GetData(path, watch), result)
+    return result
 
 
 def unwatch(client: Any, path: str, watch: object, *, children: bool) -> Any:

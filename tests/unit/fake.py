@@ -45,6 +45,7 @@ from coordinator.core.requests import (
     Exists,
     Flow,
     Get,
+    GetConfig,
     Multi,
     Request,
     Set,
@@ -174,7 +175,7 @@ class FakeZooKeeper:
         if request.writes and read_only:
             raise ReadOnlyError(path=request.path)
         match request:
-            case Get(watch=token):
+            case Get(watch=token) | GetConfig(watch=token):
                 stat = self._stat_of(request.path)
                 self._watch(self._data_watches, request.path, session, token)
                 return self.nodes[request.path].data, stat

@@ -5,17 +5,19 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from kazoo.client import KazooClient
+from kazoo.client import KazooClient, KazooState
 
 from coordinator import ClosedError, ConfigurationError, Coordinator, Phase, StartError
 from coordinator.core.ensemble import parse
 from coordinator.testing import FaultProxy, ZooKeeperEnsemble, ZooKeeperServer, ephemerals, session_ids
 from coordinator.testing.zookeeper import free_port
-from tests.support import Record, eventually, in_thread, new_place, story
+from tests.support import Record, eventually, in_thread, new_place, observing, story
 
+THREAD_DIES = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 NOWHERE = "127.0.0.1:1"
 """Refuses at once."""
 MOVED = ["connection.closed", "session.suspended", "connection.opened", "session.resumed"]
@@ -67,15 +69,19 @@ def test_other_hosts_while_nobody_answers(proxy: FaultProxy, zookeeper: ZooKeepe
 
 
 def test_other_hosts_while_a_host_swallows_everything(zookeeper: ZooKeeperServer) -> None:
-    """An attempt to connect, or a handshake, that nobody answers is given up for the new list."""
-    with FaultProxy(*zookeeper.address) as silent:
-        silent.blackhole = True
-        with Coordinator(silent.hosts, start_timeout=0, session_timeout=60.0, connect_timeout=60.0) as zk:
+    """A handshake that nobody answers is given up, and the rest of the old list is not tried any more."""
+    with ExitStack() as stack:
+        silent = [stack.enter_context(FaultProxy(*zookeeper.address)) for _ in range(3)]
+        for one in silent:
+            one.blackhole = True
+        hosts = ",".join(one.hosts for one in silent)
+        with Coordinator(hosts, start_timeout=0, session_timeout=60.0, connect_timeout=60.0) as zk:
             record = Record(zk)
-            eventually(lambda: silent.connections, "the handshake was sent")
+            eventually(lambda: any(one.connections for one in silent), "a handshake was sent")
             zk.set_hosts(zookeeper.hosts)
             told = record.until("session.established")
             assert [event for event in told if event.kind == "connection.failed"] == []
+            assert zk.session.server == zookeeper.hosts
 
 
 def test_other_hosts_before_the_start(zookeeper: ZooKeeperServer) -> None:
@@ -356,3 +362,61 @@ def test_a_reconfiguration_that_is_not_followed(
         assert zk.hosts == ",".join(servers)
         assert zk.session.session_id == session_id
         worker.set(b"here")
+
+
+@pytest.mark.timeout(120)
+def test_the_servers_given_remain_the_way_back(
+    dynamic: ZooKeeperEnsemble, names: dict[str, list[str]]
+) -> None:
+    """A link through an address of the user's own is left alone, and leads back when no other does."""
+    if "container" not in dynamic.origin:
+        pytest.skip("child processes have no names that could cease to lead to them")
+    listed = named(names, dynamic)
+    with FaultProxy(*dynamic.nodes[0].address) as balancer, observing(dynamic.hosts) as observer:
+        place = new_place()
+        observer.create(place)
+        zk = Coordinator(balancer.hosts + place, follow_reconfig=True, session_timeout=20.0)
+        record = Record(zk)
+        with zk:
+            told = record.until("ensemble.changed")
+            assert story(told) == ["connection.opened", "session.established", "ensemble.changed"]
+            assert set(told[-1].servers) == set(listed)
+            assert story(record.quiet(0.5)) == []
+            assert zk.session.server == balancer.hosts
+            session_id = zk.session.session_id
+
+            for name in names:
+                names[name] = []
+            balancer.cut()
+            told = record.until("session.resumed")
+            fallback = next(event for event in told if event.kind == "ensemble.changed")
+            assert fallback.source == "fallback"
+            assert set(fallback.servers) == {*listed, balancer.hosts}
+            assert (zk.session.server, zk.session.session_id) == (balancer.hosts, session_id)
+
+            for name in names:
+                names[name] = ["127.0.0.1"]
+            changed = record.until("ensemble.changed")[-1]
+            assert (changed.source, set(changed.servers)) == ("reconfiguration", set(listed))
+            assert zk.hosts.endswith(place)
+
+
+@THREAD_DIES
+def test_a_client_that_is_replaced_has_the_present_hosts(proxy: FaultProxy, other: FaultProxy) -> None:
+    """What was given last holds for the next client, too."""
+    with Coordinator(proxy.hosts, session_timeout=10.0) as zk:
+        record = Record(zk)
+        record.until("session.established")
+        zk.set_hosts(other.hosts)
+        record.until("session.resumed")
+        client, session_id = zk.kazoo, zk.session.session_id
+
+        def fatal(state: object) -> None:
+            if state == KazooState.SUSPENDED:
+                raise SystemExit
+
+        client.add_listener(fatal)
+        other.cut()
+        record.until("session.resumed")
+        assert zk.kazoo is not client
+        assert (zk.session.server, zk.session.session_id) == (other.hosts, session_id)

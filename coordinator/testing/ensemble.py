@@ -10,9 +10,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from kazoo.client import KazooClient
-from kazoo.exceptions import ConnectionLoss, NewConfigNoQuorumError, ReconfigInProcessError
-
 from coordinator.errors import ConfigurationError
 from coordinator.testing.container import CLIENT_PORT, ZooKeeperContainer, import_docker, labels
 from coordinator.testing.process import ZooKeeperProcess
@@ -153,6 +150,9 @@ class ZooKeeperEnsemble:
             raise ConfigurationError(f"cannot {deed} the {self.origin}: make it with dynamic=True")
 
     def _reconfigure(self, deadline: float, joining: str | None = None, leaving: str | None = None) -> None:
+        from kazoo.client import KazooClient
+        from kazoo.exceptions import ConnectionLoss, NewConfigNoQuorumError, ReconfigInProcessError
+
         client = KazooClient(self.hosts, auth_data=[("digest", f"super:{self._password}")])
         try:
             client.start(max(1.0, deadline - time.monotonic()))

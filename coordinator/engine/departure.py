@@ -133,8 +133,8 @@ class Departure:
 
     def _leave(self, scout: Scout, link: Link, better: tuple[str, int]) -> None:
         with self._lock:
-            if scout.called_off or self._leaving is not link:
-                return
+            if scout.called_off or self._leaving is not link or not self._poor(link):
+                return  # its server may have been listed again while the other was asked
             self._better = better
         link.bury("moved")
         until = clock.now() + FINISH_WITHIN

@@ -255,7 +255,7 @@ class Port:
     def _use(self, source: Literal["set_hosts", "reconfiguration", "fallback"], *, leave: bool) -> None:
         servers = self._roster.servers
         hosts = join_hosts(servers, self._settings.chroot)
-        if tuple(self.handler.hosts) != servers:
+        if tuple(self.handler.hosts) != servers or tuple(self.client.hosts) != servers:
             self.client.set_hosts(hosts)
             self.handler.set_hosts(servers, leave=leave)
         names, ignored = ([server_name(*one) for one in some] for some in (servers, self._ignored))

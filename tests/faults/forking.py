@@ -40,6 +40,7 @@ GIVEN: dict[str, Any] = {
     "path": "/elsewhere",
     "value": b"x",
     "handler": print,
+    "hosts": "127.0.0.1:1",
     "timeout": 0.1,
     "minimum": 1,
 }

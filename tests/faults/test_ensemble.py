@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from kazoo.client import KazooClient, KazooState
 
-from coordinator import ClosedError, ConfigurationError, Coordinator, Phase, StartError
+from coordinator import ClosedError, ConfigurationError, Coordinator, KazooHandler, Phase, StartError
 from coordinator.core.ensemble import parse
 from coordinator.testing import FaultProxy, ZooKeeperEnsemble, ZooKeeperServer, ephemerals, session_ids
 from coordinator.testing.zookeeper import free_port
@@ -427,3 +427,29 @@ def test_a_client_that_is_replaced_has_the_present_hosts(proxy: FaultProxy, othe
         record.until("session.resumed")
         assert zk.kazoo is not client
         assert (zk.session.server, zk.session.session_id) == (other.hosts, session_id)
+
+
+def test_other_hosts_for_an_adopted_client(proxy: FaultProxy, other: FaultProxy) -> None:
+    """They are its own then; it keeps them, and its session, after we have left."""
+    client = KazooClient(proxy.hosts, timeout=10.0, handler=KazooHandler())
+    client.start(15)
+    try:
+        with Coordinator.adopt(client) as zk:
+            record = Record(zk)
+            record.until("session.established")
+            session_id = zk.session.session_id
+            zk.set_hosts(other.hosts)
+            told = record.until("session.resumed")
+            assert story(told) == ["ensemble.changed", *MOVED]
+            assert (zk.hosts, zk.session.server) == (other.hosts, other.hosts)
+            client.set_hosts(f"{other.hosts},{proxy.hosts}")
+            assert zk.hosts == f"{other.hosts},{proxy.hosts}"
+            zk.set_hosts(other.hosts)
+            assert zk.hosts == other.hosts
+        other.cut()
+        eventually(lambda: client.connected and client.exists("/"))
+        assert client.client_id[0] == session_id
+        assert client.hosts == [other.address]
+    finally:
+        client.stop()
+        client.close()

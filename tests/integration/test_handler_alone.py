@@ -482,7 +482,7 @@ def test_a_pause_that_kazoo_cuts_into_slices_is_one(
     heard, pauses = Heard(), []
     handler = KazooHandler(random=Highest())
     handler.listen(heard, [("zk.invalid", 1)] if announced else (), announced=announced)
-    monkeypatch.setattr(handler._dialler, "pause", pauses.append)
+    monkeypatch.setattr(handler._dialler, "pause", lambda seconds, *_: pauses.append(seconds))
     monkeypatch.setattr(handler, "_why_unresolved", lambda *_: "unknown")
 
     def two_rounds() -> None:

@@ -24,7 +24,7 @@ Server = tuple[str, int]
 
 
 def reach(dialler: Dialler, server: Server, limit: float) -> socket.socket:
-    return dialler.dial(addresses(*server), server[0], limit, {})
+    return dialler.dial(addresses(*server), server[0], limit)
 
 
 class Talker:

@@ -96,14 +96,17 @@ def test_kazoos_own_commands_go_over_tls(secure: ZooKeeperServer, ca: Path) -> N
 
 def test_the_link_moves_over_tls(secure: ZooKeeperServer, ca: Path) -> None:
     """A listed server is asked, in TLS, before a link is left for it."""
-    with FaultProxy(*secure.secure_address) as one, FaultProxy(*secure.secure_address) as other:
-        with Coordinator(one.hosts, tls=TLS(ca=ca), session_timeout=10.0) as zk:
-            session_id = zk.session.session_id
-            record = Record(zk)
-            record.until("session.established")
-            zk.set_hosts(other.hosts)
-            record.until("session.resumed")
-            assert (zk.session.server, zk.session.session_id) == (other.hosts, session_id)
+    with (
+        FaultProxy(*secure.secure_address) as one,
+        FaultProxy(*secure.secure_address) as other,
+        Coordinator(one.hosts, tls=TLS(ca=ca), session_timeout=10.0) as zk,
+    ):
+        session_id = zk.session.session_id
+        record = Record(zk)
+        record.until("session.established")
+        zk.set_hosts(other.hosts)
+        record.until("session.resumed")
+        assert (zk.session.server, zk.session.session_id) == (other.hosts, session_id)
 
 
 @pytest.mark.parametrize("certificate", ["expired", "not yet valid"])

@@ -75,8 +75,8 @@ class Intent(ABC):
         return ()
 
 
-Made: TypeAlias = list[tuple[str, int | None]]
-"""What a flow has created so far: each path with its czxid, None where that was not told."""
+Made: TypeAlias = list[tuple[tuple[str, int], ...]]
+"""What a flow has created so far: the paths and czxids of each request, as they came together."""
 
 
 def create_parents(path: str, acl: tuple[ACL, ...], made: Made | None = None) -> Flow[None]:
@@ -85,7 +85,7 @@ def create_parents(path: str, acl: tuple[ACL, ...], made: Made | None = None) ->
         try:
             created, stat = yield from ask(Create(parent, acl=acl))
             if made is not None:
-                made.append((created, stat.czxid))
+                made.append(((created, stat.czxid),))
         except NodeExistsError:
             continue
         except NoAuthError:

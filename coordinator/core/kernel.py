@@ -14,16 +14,13 @@ The rules, all of them (design: docs/design.md):
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
-from copy import copy
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import Any
 
-from coordinator.core import operations
 from coordinator.core import session as machine
 from coordinator.core.calls import Alarms, Call, Calls
 from coordinator.core.draft import Draft, draft
-from coordinator.core.intent import Made
+from coordinator.core.ending import Ending
 from coordinator.core.messages import (
     Abandon,
     AwaitSession,
@@ -41,12 +38,11 @@ from coordinator.core.messages import (
     Replied,
     Send,
     Settle,
-    StopClient,
     Submit,
     Unwant,
-    Waiter,
     Want,
 )
+from coordinator.core.rebuilds import Rebuilds
 from coordinator.core.requests import Exists, Request, Standing, Sync
 from coordinator.core.runner import Runner, Task
 from coordinator.core.session import Session, Signal, step
@@ -62,24 +58,6 @@ from coordinator.errors import (
 )
 from coordinator.events import ConnectionClosed, EnsembleChanged, SessionEstablished, SessionExpired
 from coordinator.models import ConnectionFailure, Phase, hex_id
-
-CLOSE_GRACE = 0.8
-"""Seconds for which closing waits for a lost link, because only over a link can the
-session, and with it its ephemerals, be ended at once. Less than half of what close() promises."""
-
-WITHDRAW_WITHIN = 1.4
-"""Seconds that closing takes at most to withdraw what was kept, where the session lives on."""
-
-REBUILD_FIRST, REBUILD_MAX, REBUILD_FORGET = 0.05, 5.0, 30.0
-"""Seconds: the delay before the second of two rebuilds in a row, doubled each time, its
-bound, and the time after which a rebuild is the first again."""
-
-
-@dataclass(eq=False, slots=True)
-class _Closing:
-    reason: machine.Reason
-    waiters: list[Waiter] = field(default_factory=list)
-    stopping: bool = False
 
 
 class Kernel:
@@ -105,13 +83,10 @@ class Kernel:
         self.alarms = Alarms()
         self.calls = Calls(self.alarms, self.effect)
         self._starting: list[Call] = []
-        self._closing: _Closing | None = None
         self._shared = shared
-        self._rebuilds = 0
-        self._rebuilt_at = 0.0
-        self._rebuild_due = False
-        self._undoing: set[Task] = set()
+        self._rebuilds = Rebuilds(self.alarms, self._rebuild_now)
         self._slots = Slots(self, self._runner)
+        self._ending = Ending(self, self._runner, self._slots, shared=shared)
 
     # -- from outside
 
@@ -122,7 +97,7 @@ class Kernel:
         self._dispatch(message)
         self.alarms.ring(moment.now)
         if self._shared:
-            self._tidied()
+            self._ending.tidied()
         effects = self._effects[:]
         self._effects.clear()
         return effects
@@ -211,18 +186,18 @@ class Kernel:
                 if not self._refused(message):
                     self._slots.take(message)
             case Abandon():
-                self._abandoned(message)
+                self._ending.give_up(message)
             case HostsChanged():
                 self._hosts_changed(message)
             case Close():
-                self._close(message)
+                self._ending.close(message)
             case _:
                 self._signal(message)
 
     def _refused(self, message: Submit | AwaitSession | Want | Renew | Unwant) -> bool:
         """Whether it comes too late: after the end, or after its own deadline."""
         error: CoordinatorError
-        if self._closing is not None or self.session.phase is Phase.CLOSED:
+        if self._ending.begun or self.session.phase is Phase.CLOSED:
             error = ClosedError()
         elif isinstance(message, Submit | Want | Renew) and message.deadline <= self._moment.now:
             if message.waiter is None:
@@ -233,28 +208,6 @@ class Kernel:
         if message.waiter is not None:
             self._effects.append(Settle(message.waiter, error=error))
         return True
-
-    def _abandoned(self, message: Abandon) -> None:
-        call = self.calls.find(message.waiter)
-        if call is not None and call.task is not None and self._runner.give_up(call.task):
-            call.made = message.made  # to be undone when it is known what there is
-            return
-        if call is not None:
-            self.calls.answer(call, error=ClosedError(f"{call.label}: given up"))
-        self._undo(message.made)
-
-    def _undo(self, made: Made) -> None:
-        """Delete what was created for somebody who has given up; closing waits for it, a little."""
-        if not made or self.session.phase is Phase.CLOSED:
-            return
-
-        def over(_: object) -> None:
-            self._undoing.discard(task)
-            self._tidied()
-
-        task = Task(operations.undo(made)(self.standing), finished=over, failed=over, waits_for_link=True)
-        self._undoing.add(task)
-        self._runner.start(task)
 
     def _replied(self, message: Replied) -> None:
         if message.request_id == self._proof or self._runner.awaits(message.request_id):
@@ -273,18 +226,11 @@ class Kernel:
         call = self.calls.add(message.waiter, message.label, message.timeout, message.deadline, self._cancel)
         call.task = Task(
             message.operation(self.standing),
-            finished=lambda value: self._answered(call, value, None),
-            failed=lambda error: self._answered(call, None, error),
+            finished=lambda value: self._ending.answer(call, value, None),
+            failed=lambda error: self._ending.answer(call, None, error),
             waits_for_link=True,
         )
         self._runner.start(call.task)
-
-    def _answered(self, call: Call, value: object, error: BaseException | None) -> None:
-        made = call.made
-        self.calls.answer(call, value, error)
-        if made is not None:
-            self._undo(made)
-            self._tidied()
 
     def _cancel(self, call: Call) -> None:
         if call.task is not None and call.task.given_up:
@@ -304,7 +250,7 @@ class Kernel:
             self._starting.append(call)
 
     def _hosts_changed(self, message: HostsChanged) -> None:
-        if self._closing is not None or self.session.phase is Phase.CLOSED:
+        if self._ending.begun or self.session.phase is Phase.CLOSED:
             return
         for call in self._starting:
             call.label = message.hosts
@@ -349,17 +295,18 @@ class Kernel:
                 self._prove()
         if session.phase is Phase.CLOSED:
             if before.phase is not Phase.CLOSED:
-                self._closed(signal)
+                self._runner.shut()
+                self._ending.closed(signal)
         elif session.phase is Phase.CONNECTED:
             if before.phase is not Phase.CONNECTED:
                 self._connected(relinked=not before.proved)
         else:
             self._runner.shut()
-        if session.refused and not before.refused:
+        if session.refused and not before.refused and not self._shared:
             # Servers whose data was wiped refuse a client that has seen more than they
             # have, for ever. A new client claims to have seen nothing, and learns from
             # them what became of the session.
-            self._rebuild()
+            self._rebuilds.ask(self._moment.now)
 
     def _prove(self) -> None:
         link = self.session.link
@@ -367,7 +314,7 @@ class Kernel:
         # sync, because a server that lags would let us read backwards.
         request = Exists("/") if link is not None and link.read_only else Sync("/")
         self._send(self._proof, request)
-        self._tidied()
+        self._ending.tidied()
 
     def _expired(self, before: Session, told: Draft) -> None:
         self._former |= {before.session_id}
@@ -392,104 +339,18 @@ class Kernel:
         self._runner.open()
 
     def _client_ended(self, message: ClientEnded) -> None:
-        if self.session.phase is Phase.CLOSED or (self._closing is not None and self._closing.stopping):
+        if self.session.phase is Phase.CLOSED or self._ending.stopping:
             return
         if self._shared:
             self._signal(machine.Ended("stopped" if message.stopped else "gave_up"))
             return
         self._signal(machine.LinkDown(message.contact))
-        self._rebuild()
-
-    def _rebuild(self) -> None:
-        """Have a new client built: at once, but not in a loop if each of them ends."""
-        if self._rebuild_due or self._shared:
-            return
-        self._rebuild_due = True
-        now = self._moment.now
-        if now - self._rebuilt_at > REBUILD_FORGET:
-            self._rebuilds = 0
-        delay = (
-            0.0 if self._rebuilds == 0 else min(REBUILD_MAX, REBUILD_FIRST * 2.0 ** min(self._rebuilds, 16))
-        )
-        self._rebuilds += 1
-        self._rebuilt_at = now
-        self.alarms.set(now + delay, self._rebuild_now)
+        self._rebuilds.ask(self._moment.now)
 
     def _rebuild_now(self) -> None:
-        self._rebuild_due = False
         # Meanwhile the client may have found a link after all, or been stopped.
-        stopping = self._closing is not None and self._closing.stopping
-        if self.session.link is None and self.session.phase is not Phase.CLOSED and not stopping:
+        if self.session.link is None and self.session.phase is not Phase.CLOSED and not self._ending.stopping:
             self._effects.append(Rebuild())
-
-    # -- the end
-
-    def _close(self, message: Close) -> None:
-        if self.session.phase is Phase.CLOSED:
-            self._effects.append(Settle(message.waiter))
-            return
-        if self._closing is not None:
-            self._closing.waiters.append(message.waiter)
-            return
-        self._closing = _Closing(message.reason, [message.waiter])
-        if self._shared:
-            self._answer_all(ClosedError(), leaving=self._untidy())
-            self._slots.withdraw_all()
-            self.alarms.set(self._moment.now + WITHDRAW_WITHIN, self._stop_client)
-            return
-        self._abandon(ClosedError(), leaving=self._untidy())
-        if self._untidy() or (self.session.session_id and self.session.link is None):
-            self.alarms.set(self._moment.now + CLOSE_GRACE, self._stop_client)
-        else:
-            self._stop_client()
-
-    def _untidy(self) -> set[Task]:
-        """Return what still has to end so that nothing is left of those who gave up."""
-        given_up = (call.task for call in self.calls.all() if call.task is not None and call.task.given_up)
-        return self._undoing.union(given_up)
-
-    def _tidied(self) -> None:
-        if self._closing is None or self._untidy():
-            return
-        if not self._slots.any if self._shared else self.session.link is not None:
-            self._stop_client()
-
-    def _stop_client(self) -> None:
-        closing = self._closing
-        if closing is not None and not closing.stopping and self.session.phase is not Phase.CLOSED:
-            closing.stopping = True
-            self.tell(self._slots.left_behind())
-            self._effects.append(StopClient(closing.reason))
-
-    def _closed(self, signal: Signal) -> None:
-        self._runner.shut()
-        if isinstance(signal, machine.AuthFailed):
-            self._effects.append(StopClient("auth_failed"))
-            server = f"{self.session.server}: " if self.session.server else ""
-            self._abandon(AuthFailedError(server + signal.detail, cause=signal.cause))
-        elif isinstance(signal, machine.Ended):
-            self._effects.append(StopClient(signal.reason))
-            told = "was stopped by its owner" if signal.reason == "stopped" else "ended by itself"
-            self._abandon(ClosedError(f"the kazoo client that was adopted {told}"))
-        else:
-            self._abandon(ClosedError())
-        for waiter in self._closing.waiters if self._closing else ():
-            self._effects.append(Settle(waiter))
-        self.alarms.clear()
-
-    def _abandon(self, error: CoordinatorError, leaving: Container[Task | None] = ()) -> None:
-        """Answer everybody who still waits, and keep nothing, but leave those tasks to their end."""
-        self._answer_all(error, leaving)
-        self._slots.abandon()
-
-    def _answer_all(self, error: CoordinatorError, leaving: Container[Task | None]) -> None:
-        for call in self.calls.all():
-            if call.task in leaving:
-                continue
-            sent = call.task is not None and self._runner.cancel(call.task)
-            # A copy each, because each is raised in another thread.
-            self.calls.answer(call, error=ClosedError(ambiguous=True) if sent else copy(error))
-        self._starting.clear()
 
     # -- small things
 

@@ -10,8 +10,9 @@ A create notes what it has made, so that whoever has given up waiting for it can
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from coordinator.core.intent import Made, create_parents
 from coordinator.core.requests import OPEN, Check, Create, Delete, Exists, Flow, Multi, Request, Standing, ask
@@ -20,11 +21,14 @@ from coordinator.errors import (
     NodeExistsError,
     NoNodeError,
     SessionExpiredError,
-    ZnodeError,
 )
 from coordinator.models import ACL, Stat, hex_id
 
 T = TypeVar("T")
+
+PARENTS_MISSED = 10
+"""How often a create makes the missing parents: somebody may delete them again at once, such as
+one who has given up. More often than a few times in a row is no accident."""
 
 Operation: TypeAlias = Callable[[Callable[[], Standing]], Flow[T]]
 """A flow yet to be started; what it is given tells the session of the moment."""
@@ -63,18 +67,18 @@ def create(
     noted: Made = [] if made is None else made
 
     def flow(standing: Callable[[], Standing]) -> Flow[tuple[str, Stat]]:
-        try:
-            return (yield from _create(request, standing, noted))
-        except NoNodeError:
-            if not parents:
-                raise
+        missing = 0
         while True:
             try:
+                return (yield from _create(request, standing, noted))
+            except NoNodeError:
+                missing += 1
+                if not parents or missing > PARENTS_MISSED:
+                    raise
+            try:
                 yield from create_parents(request.path, parents_acl, noted)
-                break
-            except ConnectionLossError:
+            except (ConnectionLossError, NoNodeError):
                 continue  # each step may be done twice
-        return (yield from _create(request, standing, noted))
 
     return flow
 
@@ -84,37 +88,28 @@ def commit(request: Multi, made: Made) -> Operation[tuple[object, ...]]:
 
     def flow(standing: Callable[[], Standing]) -> Flow[tuple[object, ...]]:
         results = yield from ask(request)
-        if all(isinstance(one, Create | Check) for one in request.operations):
-            made.extend((path, None) for path in results if isinstance(path, str))
+        paths = [path for path in results if isinstance(path, str)]
+        if paths and all(isinstance(one, Create | Check) for one in request.operations):
+            # It happened in the transaction whose answer this is, the newest that we know of.
+            made.append(tuple((path, standing().zxid) for path in paths))
         return results
 
     return flow
 
 
-def undo(made: Made) -> Operation[None]:
-    """Delete what was made, the last first, but not what somebody has changed or built on."""
+def deletion(made: tuple[tuple[str, int], ...]) -> Flow[Request[Any] | None]:
+    """Look at what one request has created; return the deletion of it, None if it is not ours alone.
 
-    def flow(standing: Callable[[], Standing]) -> Flow[None]:
-        for path, czxid in reversed(made):
-            try:
-                yield from _undo(path, czxid, standing)
-            except ZnodeError:
-                continue  # it is not ours alone any more
-
-    return flow
-
-
-def _undo(path: str, czxid: int | None, standing: Callable[[], Standing]) -> Flow[None]:
-    while True:
-        stat = yield from read(Exists(path))(standing)
-        if stat is None or stat.version != 0 or czxid not in (None, stat.czxid):
-            return
-        czxid = stat.czxid
-        try:
-            yield from ask(Delete(path, version=0))
-        except ConnectionLossError:
-            continue
-        return
+    It is somebody else's as well if he has changed it, built on it, or made it anew. The
+    deletion is good for the link on which this was seen; on the next it may be too late.
+    """
+    children = Counter(path.rpartition("/")[0] for path, _ in made)
+    for path, czxid in made:
+        stat = yield from ask(Exists(path))
+        if stat is None or stat.czxid != czxid or stat.version or stat.num_children != children[path]:
+            return None
+    deletions = tuple(Delete(path, version=0) for path, _ in reversed(made))
+    return deletions[0] if len(deletions) == 1 else Multi(deletions[0].path, deletions)
 
 
 def _create(request: Create, standing: Callable[[], Standing], made: Made) -> Flow[tuple[str, Stat]]:
@@ -138,12 +133,12 @@ def _create(request: Create, standing: Callable[[], Standing], made: Made) -> Fl
             if found.czxid <= asked_at:  # it was there before we asked
                 raise NodeExistsError(path=request.path) from loss
             if mine and standing().session_id == lost.session_id:
-                made.append((request.path, found.czxid))
+                made.append(((request.path, found.czxid),))
                 return request.path, found
             raise SessionExpiredError(
                 f"create {request.path}: applied under session {hex_id(found.ephemeral_owner)}, "
                 "which has expired since; the znode is about to vanish"
             ) from loss
         else:
-            made.append((path, stat.czxid))
+            made.append(((path, stat.czxid),))
             return path, stat

@@ -162,8 +162,12 @@ class Presence(Intent):
         try:
             _, stat = yield from ask(request)
         except NoNodeError:
-            yield from create_parents(self.path, self.parents_acl)
-            _, stat = yield from ask(request)
+            try:
+                yield from create_parents(self.path, self.parents_acl)
+                _, stat = yield from ask(request)
+            except NoNodeError:  # somebody who had given up has just deleted them again
+                yield from create_parents(self.path, self.parents_acl)
+                _, stat = yield from ask(request)
         self._appeared(stat, request.data)
 
     def _replace(self, stat: Stat) -> Flow[None]:

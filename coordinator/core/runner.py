@@ -131,7 +131,7 @@ class Runner:
         return task.given_up
 
     def _ask(self, task: Task) -> None:
-        if task.given_up and not task.lost:
+        if task.given_up and (not task.lost or (task.request is not None and task.request.writes)):
             task.over = True
             task.flow.close()
             task.failed(ClosedError("given up"))

@@ -348,7 +348,7 @@ def remains(world: World) -> dict[str, Any]:
     session_id = world.zk.session.session_id
     return {
         "calls": len(kernel.calls),
-        "undoing": len(kernel._undoing),
+        "undoing": len(kernel._ending._undoing),
         "flying": len(kernel._runner._flying),
         "held": len(kernel._runner._held),
         "slots": len(kernel._slots._slots),

@@ -5,17 +5,18 @@ from __future__ import annotations
 import gc
 import weakref
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from fake import World
 
 from coordinator.core import operations
+from coordinator.core.ending import CLOSE_GRACE, WITHDRAW_WITHIN
 from coordinator.core.intent import Made
-from coordinator.core.kernel import CLOSE_GRACE, WITHDRAW_WITHIN
 from coordinator.core.messages import Abandon, ClientEnded, Close, Fired, NotSent, Replied
 from coordinator.core.mirror import ChildrenMirror, ZnodeMirror
 from coordinator.core.presence import Presence
-from coordinator.core.requests import Children, Create, Delete, Exists, Get, Set, Sync
+from coordinator.core.requests import Children, Create, Delete, Exists, Get, Multi, Set, Sync
 from coordinator.core.session import AttemptFailed, Beat, Expired, LinkDown, LinkUp, RoundRefused, Tick
 from coordinator.errors import (
     AuthFailedError,
@@ -1773,3 +1774,131 @@ def test_closing_does_not_wait_for_ever(linked):
     linked.say(Close("requested", "close"))
     linked.advance(CLOSE_GRACE + 0.01, alive=False)
     assert linked.stops
+
+
+def given_up(linked: World, operation: Any, made: Made) -> None:
+    """Run an operation to its end, and then give it up; what it made is being looked at."""
+    linked.submit(operation, "given up")
+    linked.settle()
+    linked.say(Abandon("given up", made))
+    assert isinstance(linked.wire[0][1], Exists)
+
+
+def test_what_was_made_is_not_deleted_under_another_session(linked):
+    """It was looked at, then the session lapsed; by the next one somebody else has taken the path."""
+    made: Made = []
+    given_up(linked, operations.create(Create("/lock", ephemeral=True), made=made), made)
+    linked.now += 11
+    linked.tick()
+    linked.reply()  # ours, untouched: but the deletion may not be sent any more
+    linked.expire()
+    other = linked.foreign_ephemeral("/lock")
+    linked.up()
+    assert linked.stat("/lock").ephemeral_owner == other
+
+
+def test_what_was_made_is_looked_at_again_after_a_deletion_that_was_not_sent(linked):
+    """The link had died when it was to be sent."""
+    made: Made = []
+    given_up(linked, operations.create(Create("/lock", ephemeral=True), made=made), made)
+    linked.linked = False
+    linked.reply()
+    linked.expire()
+    linked.cut()
+    other = linked.foreign_ephemeral("/lock")
+    linked.up()
+    assert linked.stat("/lock").ephemeral_owner == other
+
+
+@pytest.mark.parametrize("applied", [0, 1])
+def test_a_deletion_whose_answer_was_lost_is_done_once(linked, applied):
+    """It is looked at again, and deleted if it is still there, and still ours."""
+    made: Made = []
+    given_up(linked, operations.create(Create("/new"), made=made), made)
+    linked.reply()
+    linked.cut(applied=applied)
+    linked.up()
+    assert linked.zookeeper.stat("/new") is None
+    assert len(linked.requests(Delete)) == 2 - applied
+
+
+@pytest.mark.parametrize("ephemeral", [True, False])
+def test_what_a_transaction_made_is_known_again(linked, ephemeral):
+    """Somebody else's znode, made anew at the same path, has the same version and another transaction."""
+    made: Made = []
+    commit = operations.commit(Multi("/a", (Create("/a", ephemeral=ephemeral),)), made)
+    given_up(linked, commit, made)
+    linked.expire() if ephemeral else linked.cut()
+    linked.others(Delete("/a"))
+    linked.others(Create("/a", b"theirs"))
+    linked.up()
+    assert linked.zookeeper.stat("/a") is not None
+
+
+@pytest.mark.parametrize("touched", ["/index", "/index/deep", "/data", ""])
+def test_a_transaction_is_undone_as_a_whole_or_not_at_all(linked, touched):
+    """All or nothing holds for what is taken back, too."""
+    paths = ("/index", "/index/deep", "/data")
+    made: Made = []
+    linked.submit(operations.commit(Multi("/index", tuple(Create(path) for path in paths)), made), "commit")
+    linked.settle()
+    if touched:
+        linked.others(Set(touched, b"theirs"))
+    linked.say(Abandon("commit", made))
+    linked.settle()
+    assert [linked.zookeeper.stat(path) is None for path in paths] == [not touched] * 3
+
+
+@pytest.mark.parametrize("change", [Set("/given", b"x"), Delete("/given")])
+def test_a_transaction_that_does_more_than_create_is_not_undone(linked, change):
+    """What it changed cannot be taken back."""
+    linked.others(Create("/given"))
+    made: Made = []
+    linked.submit(operations.commit(Multi("/new", (Create("/new"), change)), made), "commit")
+    linked.settle()
+    linked.say(Abandon("commit", made))
+    linked.settle()
+    assert linked.zookeeper.stat("/new") is not None
+    assert made == []
+
+
+@pytest.mark.parametrize("expired", [True, False])
+@pytest.mark.parametrize("before_the_loss", [True, False])
+@pytest.mark.parametrize("parents", [True, False])
+def test_what_was_given_up_is_not_sent_again(linked, expired, before_the_loss, parents):
+    """Its answer was lost and it had not been done: it never will be."""
+    made = creating(linked, ephemeral=not parents, parents=parents)
+    if parents:
+        linked.reply()
+    if before_the_loss:
+        linked.say(Abandon("create 0", made))
+    linked.expire() if expired else linked.cut()
+    if not before_the_loss:
+        linked.say(Abandon("create 0", made))
+    linked.up()
+    assert len(linked.requests(Create)) == 1 + parents
+
+
+def test_given_up_twice_is_undone_once(linked):
+    """What somebody makes in between is his."""
+    made = creating(linked)
+    linked.settle()
+    linked.say(Abandon("create 0", made))
+    linked.say(Abandon("create 0", made))
+    linked.reply()
+    linked.reply()
+    linked.others(Create("/new", b"theirs"))
+    linked.settle()
+    assert linked.zookeeper.stat("/new") is not None
+
+
+def test_parents_that_somebody_took_back_are_made_again(linked):
+    """Another client had made them, and gave up just then."""
+    linked.others(Create("/a"))
+    linked.submit(operations.create(Create("/a/b/c"), parents=True), "create")
+    linked.reply()  # no parent
+    linked.reply()  # /a exists
+    linked.others(Delete("/a"))
+    linked.settle()
+    assert linked.value("create")[0] == "/a/b/c"
+    assert linked.zookeeper.stat("/a/b/c") is not None

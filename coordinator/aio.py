@@ -69,7 +69,8 @@ class AsyncCoordinator(Face):
         *Cancellation:* it is closed then.
         """
         self._here()
-        if not self._begin() or self.settings.start_timeout == 0:
+        self._begin()
+        if self.settings.start_timeout == 0:
             return self
         deadline = clock.now() + self.settings.start_timeout
         try:
@@ -78,6 +79,10 @@ class AsyncCoordinator(Face):
                 remaining = max(0.1, deadline - clock.now())
                 if await self.exists("/", timeout=remaining) is None:
                     raise self._missing_chroot()  # noqa: TRY301 -- it is closed below
+        except GeneratorExit:  # nothing can be awaited any more
+            if self._end():
+                self._engine.post(self._questions.close("gave_up").message(None))
+            raise
         except BaseException:
             await self._close("gave_up")
             raise
@@ -91,18 +96,26 @@ class AsyncCoordinator(Face):
         await self._close("requested")
 
     async def _close(self, reason: Literal["requested", "gave_up"]) -> None:
+        bridge = self._here()
+        end = clock.now() + CLOSE_WITHIN - 0.1
+        # Tasks that were cancelled a moment ago have yet to say what they give up.
+        await asyncio.sleep(0)
         if not self._end():
             return
-        end = clock.now() + CLOSE_WITHIN - 0.1
         try:
-            await self._put(self._questions.close(reason))
+            await ask(self._engine, bridge, self._questions.close(reason))
         except ClosedError:
-            pass  # it had come to its end by itself: auth_failed
+            pass  # it had come to its end by itself, or was closed before
         except CoordinatorError:
             logger.warning("%r did not close in %.1f s", self, CLOSE_WITHIN)
         self._engine.join(0.05)  # its last act was to answer: it ends now
-        for handler in self._handlers:
-            await handler.join(max(0.0, end - clock.now()))
+        busy = [handler for handler in self._handlers if handler.alive]
+        try:
+            for handler in busy:
+                await handler.join(max(0.0, end - clock.now()))
+        finally:
+            for handler in busy:  # if this was cancelled before they had ended
+                handler._abandon()
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -291,12 +304,9 @@ class AsyncCoordinator(Face):
             raise ConfigurationError(
                 "an AsyncCoordinator is used inside of a running event loop; for threads there is Coordinator"
             ) from None
-        if self._bridge is None:
+        if self._bridge is None or self._bridge.loop.is_closed():
             self._bridge = LoopBridge(loop)
-        if self._bridge.loop is not loop:
-            raise ConfigurationError(
-                "this AsyncCoordinator belongs to another event loop; make one in each loop"
-            )
+        self._bridge.check()
         return self._bridge
 
     async def _ask(self, question: Question[T]) -> T:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
+from weakref import WeakMethod, finalize
 
 from coordinator.core.messages import Abandon
 from coordinator.engine.engine import Engine
@@ -36,18 +37,26 @@ T_co = TypeVar("T_co", covariant=True)
 E_co = TypeVar("E_co", covariant=True)
 
 
+CANCEL_WITHIN = 0.05
+"""Seconds that a cancelled handler has to end."""
+
+TURN = 50
+"""How many events a reader with a backlog takes before the loop does something else."""
+
+
 async def ask(engine: Engine, bridge: LoopBridge, question: Question[T]) -> T:
     """Ask the engine, and return its answer, at the deadline at the latest.
 
     Cancellation: whoever is cancelled while he waits has given it up. What was still held
     is not done; what was created for him is deleted again.
     """
+    bridge.check()
     waiter = LoopWaiter(bridge)
     engine.post(question.message(waiter))
 
     def give_up() -> None:
-        waiter.settle(None, question.overdue())
-        engine.post(Abandon(waiter, question.made))
+        if waiter.resolve(None, question.overdue()):
+            engine.post(Abandon(waiter, question.made))
 
     overdue = bridge.loop.call_later(question.patience, give_up)
     try:
@@ -71,7 +80,17 @@ class AsyncEventStream(Generic[E_co]):
         self._bridge = bridge
         self._something = asyncio.Event()
         self._told = False
-        self._subscription = engine.fanout.subscribe(kinds, wake=self._wake)
+        self._served = 0
+        wake = WeakMethod(self._wake)
+
+        def wake_if_there() -> None:
+            there = wake()
+            if there is not None:
+                there()
+
+        self._subscription = engine.fanout.subscribe(kinds, wake=wake_if_there)
+        # A loop that was left by `break` is forgotten with its stream.
+        finalize(self, engine.fanout.unsubscribe, self._subscription)
 
     def _wake(self) -> None:
         if not self._told:  # many events, one call into the loop
@@ -87,6 +106,10 @@ class AsyncEventStream(Generic[E_co]):
             raise ClosedError(NOT_STARTED)  # rather than wait for ever
 
     async def _get(self) -> BaseEvent | None:
+        self._bridge.check()
+        self._served += 1
+        if self._served % TURN == 0:
+            await asyncio.sleep(0)
         while True:
             self._engine.check_process()
             self._told = False  # before the look: what comes from here on is told again
@@ -160,6 +183,12 @@ class HandlerTask:
                 result = self._handler(event)
                 if inspect.isawaitable(result):
                     await result
+            except asyncio.CancelledError:
+                if self._task.cancelling():
+                    raise
+                logger.warning(
+                    "handler %s awaited what was cancelled, on %s", self._task.get_name(), event.kind
+                )
             except Exception:  # noqa: BLE001 -- it is the user's; the next event is served all the same
                 logger.exception("handler %s raised on %s", self._task.get_name(), event.kind)
             if self._engine.forked:
@@ -172,15 +201,20 @@ class HandlerTask:
     async def join(self, timeout: float) -> None:
         """Wait for the task; one that will not end is cancelled, with a warning."""
         self._engine.check_process()
-        if self._task is asyncio.current_task():
-            return
-        await asyncio.wait((self._task,), timeout=timeout)
-        if self.alive:
-            self._task.cancel()
-            logger.warning(
-                "%s is still busy and is cancelled: its handler does not return", self._task.get_name()
-            )
+        if self._task is not asyncio.current_task():
             await asyncio.wait((self._task,), timeout=timeout)
+            if self._abandon():
+                await asyncio.wait((self._task,), timeout=CANCEL_WITHIN)
+
+    def _abandon(self) -> bool:
+        """Cancel it if it is busy; return whether it was."""
+        if not self.alive or self._task is asyncio.current_task():
+            return False
+        self._task.cancel()
+        logger.warning(
+            "%s is still busy and is cancelled: its handler does not return", self._task.get_name()
+        )
+        return True
 
 
 class _Kept(Handle):

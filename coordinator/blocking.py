@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
+from weakref import finalize
 
 from coordinator.core.messages import Abandon
 from coordinator.engine.engine import Engine
@@ -55,6 +56,8 @@ class EventStream(Generic[E_co]):
     def __init__(self, engine: Engine, kinds: tuple[type[BaseEvent], ...]) -> None:
         self._engine = engine
         self._subscription = engine.fanout.subscribe(kinds)
+        # A loop that was left by `break` is forgotten with its stream.
+        finalize(self, engine.fanout.unsubscribe, self._subscription)
 
     def __iter__(self) -> Self:
         return self

@@ -82,7 +82,8 @@ class Coordinator(Face):
             AuthFailedError: the server refused the credentials.
             ClosedError: it was closed before; a closed coordinator cannot be started.
         """
-        if not self._begin() or self.settings.start_timeout == 0:
+        self._begin()
+        if self.settings.start_timeout == 0:
             return self
         deadline = clock.now() + self.settings.start_timeout
         try:
@@ -99,8 +100,8 @@ class Coordinator(Face):
 
         While the link is down it is waited for, up to 1 s, because only over a link can
         the session be ended; without one it times out on the server, later.
-        A second call does nothing; neither does one in a forked child. The session of a
-        client that was adopted lives on: what was kept in it is withdrawn.
+        A second call waits for the same end; one in a forked child does nothing. The session
+        of a client that was adopted lives on: what was kept in it is withdrawn.
         """
         self._close("requested")
 

@@ -224,24 +224,23 @@ class Face:
     def _want(self, handle: Handle, timeout: float | None) -> Question[None]:
         return self._questions.want(handle._intent, handle._label, timeout)
 
-    def _begin(self) -> bool:
-        """Start the engine; return whether it was not started before."""
+    def _begin(self) -> None:
+        """Start the engine, once."""
         self._engine.check_process()
         if self._closed:
             raise ClosedError("a closed coordinator cannot be started again; make a new one")
         first, self._started = not self._started, True
         if first:
             self._engine.start()
-        return first
 
     def _end(self) -> bool:
-        """Mark it closed; return whether there is an engine to be ended; in a forked child there is none."""
+        """Mark it closed; return whether there is an engine to wait for; in a forked child there is none."""
         if self._engine.forked:
             return False
         first, self._closed = not self._closed, True
         if first and not self._started:
             self._engine.never()
-        return first and self._started
+        return self._started
 
     def _missing_chroot(self) -> MissingChrootError:
         chroot = self.settings.chroot

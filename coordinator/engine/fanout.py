@@ -111,7 +111,8 @@ class Fanout:
     """All subscriptions of one coordinator."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Re-entrant: a stream may be collected, and unsubscribed, while an event is being published.
+        self._lock = threading.RLock()
         self._subscriptions: list[Subscription] = []
         self._state: SessionEvent | None = None
         self._over = False
@@ -148,7 +149,7 @@ class Fanout:
         with self._lock:
             if isinstance(event, SessionEvent):
                 self._state = event
-            for subscription in self._subscriptions:
+            for subscription in tuple(self._subscriptions):
                 subscription.put(event)
         if isinstance(event, SessionClosed):
             self.end()
@@ -157,6 +158,6 @@ class Fanout:
         """Let every reader come to the end."""
         with self._lock:
             self._over = True
-            for subscription in self._subscriptions:
+            for subscription in tuple(self._subscriptions):
                 subscription.end()
             self._subscriptions.clear()

@@ -17,6 +17,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from coordinator.errors import ConfigurationError
+
 BATCH = 200
 """What a bridge delivers before it lets the loop do something else: each delivery wakes a task,
 about 20 us of work for it, so that a batch is about 4 ms."""
@@ -70,6 +72,18 @@ class LoopBridge:
         self._lock = threading.Lock()
         self._armed = False
 
+    def check(self) -> None:
+        """Refuse to be used in another loop.
+
+        Raises:
+            ConfigurationError: it is.
+        """
+        if asyncio.get_running_loop() is not self.loop:
+            raise ConfigurationError(
+                "this AsyncCoordinator, with all that it has handed out, belongs to another event loop; "
+                "make one in each loop"
+            )
+
     def call(self, what: Callable[[], object]) -> None:
         """Have something called in the loop, in the order of the calls; it must not raise."""
         self._queue.append(what)
@@ -83,12 +97,14 @@ class LoopBridge:
                 self._armed = False
 
     def _deliver(self) -> None:
-        for _ in range(min(BATCH, len(self._queue))):
-            self._queue.popleft()()
-        with self._lock:
-            self._armed = bool(self._queue)
-        if self._armed:
-            self.loop.call_soon(self._deliver)
+        try:
+            for _ in range(min(BATCH, len(self._queue))):
+                self._queue.popleft()()
+        finally:  # also after a KeyboardInterrupt
+            with self._lock:
+                self._armed = bool(self._queue)
+            if self._armed:
+                self.loop.call_soon(self._deliver)
 
 
 class LoopWaiter(Waiter):
@@ -102,12 +118,14 @@ class LoopWaiter(Waiter):
 
     def settle(self, value: object, error: BaseException | None) -> None:
         """Leave the answer, and have the loop find it."""
-        self._bridge.call(lambda: self._resolve(value, error))
+        self._bridge.call(lambda: self.resolve(value, error))
 
-    def _resolve(self, value: object, error: BaseException | None) -> None:
+    def resolve(self, value: object, error: BaseException | None) -> bool:
+        """Leave the answer, in the loop itself; return whether it is the first."""
         if self.future.done():
-            return  # given up
+            return False
         if error is not None:
             self.future.set_exception(error)
         else:
             self.future.set_result(value)
+        return True

@@ -447,7 +447,7 @@ def test_other_hosts_for_an_adopted_client(proxy: FaultProxy, other: FaultProxy)
             zk.set_hosts(other.hosts)
             assert zk.hosts == other.hosts
         other.cut()
-        eventually(lambda: client.connected and client.exists("/"))
+        client.retry(client.exists, "/")
         assert client.client_id[0] == session_id
         assert client.hosts == [other.address]
     finally:

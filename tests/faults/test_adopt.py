@@ -20,6 +20,8 @@ from coordinator import (
     SessionEvent,
     StartError,
 )
+from coordinator.engine.adoption import Adopted
+from coordinator.engine.rounds import Unheard
 from coordinator.testing import FaultProxy, ZooKeeperServer, ephemerals, session_ids, watches
 from tests.support import Record, eventually, expire_behind, in_thread, new_place, observing, owner, story
 
@@ -205,6 +207,52 @@ def test_a_cut_is_survived(theirs: KazooClient, proxy: FaultProxy) -> None:
     assert worker.present
     zk.close()
     assert theirs.connected
+
+
+def test_adopted_in_the_moment_of_the_connection(
+    theirs: KazooClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kazoo says connected before it tells its listeners: a link both seen and heard of is one."""
+    zk = Coordinator.adopt(theirs, start_timeout=0)
+    record = Record(zk)
+    live, begun = theirs._live.set, threading.Event()
+
+    def set_and_adopt() -> None:
+        live()
+        zk.start()
+        begun.set()
+
+    monkeypatch.setattr(theirs._live, "set", set_and_adopt)
+    theirs.start()
+    assert begun.wait(10)
+    record.until("session.established")
+    zk.exists("/")  # behind the look at the present link
+    zk.close()
+    record.rest()
+    assert story(record.events) == ["connection.opened", "session.established", "session.closed"]
+
+
+def test_a_link_that_dies_while_it_is_looked_at(theirs: KazooClient, proxy: FaultProxy) -> None:
+    """It is not told: nobody has heard of it, and nobody need hear of its end."""
+    theirs.start()
+    proxy.blackhole = True
+    zk = Coordinator.adopt(theirs, start_timeout=0)
+    record = Record(zk)
+    zk.start()
+    proxy.cut()
+    eventually(lambda: not theirs.connected)
+    proxy.blackhole = False
+    assert story(record.until("session.established")) == ["connection.opened", "session.established"]
+    zk.close()
+
+
+def test_the_present_link_is_told_where_states_change(theirs: KazooClient) -> None:
+    """In kazoo's connection thread: from any other, its end might be told before it."""
+    theirs.start()
+    adopted, told = Adopted(theirs), queue.SimpleQueue[str]()
+    adopted.join(Unheard(), lambda _: None, lambda: told.put(threading.current_thread().name))
+    assert told.get(timeout=10) == "coordinator-kazoo-connection"
+    adopted.leave()
 
 
 def test_adoption_in_a_storm(theirs: KazooClient, proxy: FaultProxy) -> None:

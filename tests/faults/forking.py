@@ -28,7 +28,7 @@ from typing import Any
 from kazoo.client import KazooClient
 from kazoo.exceptions import ConnectionClosedError
 
-from coordinator import AsyncCoordinator, BaseEvent, Coordinator, Heartbeat, KazooHandler
+from coordinator import TLS, AsyncCoordinator, BaseEvent, Coordinator, Heartbeat, KazooHandler
 from coordinator.face import Face
 from coordinator.handles import TransactionHandle
 from tests.faces import Loop
@@ -220,7 +220,8 @@ def beats(zk: Coordinator, count: int) -> list[str]:
 
 def connected(hosts: str, *, hold: bool = False) -> None:
     """A live session; the child asks for everything, and stays for more than the session's timeout."""
-    with Coordinator(hosts, session_timeout=2.0) as zk:
+    tls = TLS(ca=os.environ["FORKING_CA"]) if "FORKING_CA" in os.environ else None
+    with Coordinator(hosts, session_timeout=2.0, tls=tls) as zk:
         objects = house(zk)
         worker = objects[1]
         before = (worker.czxid, zk.session.session_id)

@@ -19,7 +19,8 @@ import pytest
 
 from coordinator import AsyncCoordinator, Coordinator, awaiting, blocking
 from coordinator.handles import TransactionHandle
-from coordinator.testing import FaultProxy, ZooKeeperServer, session_ids
+from coordinator.testing import FaultProxy, ServerTLS, ZooKeeperServer, provide, session_ids
+from tests.certificates import Authority
 from tests.faults import forking
 from tests.support import PATIENCE, eventually
 
@@ -124,6 +125,18 @@ def test_with_a_live_session(zookeeper: ZooKeeperServer, name: str) -> None:
     if name == "locked":
         (locks,) = (one for one in playing.told if "locks" in one)
         assert locks["held"] == locks["locks"] >= 10
+
+
+def test_with_a_session_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child ends no TLS session: that of the parent goes on."""
+    authority = Authority("ours")
+    monkeypatch.setenv("FORKING_CA", str(authority.write(tmp_path)))
+    theirs = ServerTLS(authority.issue("zk", "127.0.0.1").both, authority.pem)
+    with provide(tick=0.1, tls=theirs) as server, scene("connected", server.secure_hosts) as playing:
+        assert_unaffected(playing)
+        assert_refused(playing.told)
+        assert (playing.told[-1]["same"], playing.told[-1]["stands"]) == (True, True)
+        assert playing.until("sockets") == []
 
 
 @pytest.mark.parametrize(("name", "module"), [("connected", blocking), ("awaited", awaiting)])

@@ -6,8 +6,9 @@ Put tasks there, from anywhere, and end it with Ctrl-C or SIGTERM:
 
     coordinator.Coordinator(...).create("/tasks/t-", b"what to do", sequential=True)
 
-A task is claimed by an ephemeral, so that a worker that dies gives it back. It is done at least once: a
-session that expires takes the claim with it while the thread still works; whoever finishes first, wins.
+A task is claimed by an ephemeral, so that a worker that dies gives it back. Its work is done at least once,
+its result is written once: a session that expires takes the claim with it while the thread still works, and
+whoever finishes first, wins.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from coordinator import (
     ChildrenChanged,
     Coordinator,
     CoordinatorError,
+    DuplicateEphemeralError,
+    EphemeralConflictError,
     NodeExistsError,
     NoNodeError,
     TransactionFailedError,
@@ -30,38 +33,39 @@ from coordinator import (
 THREADS = 4
 
 
-def work(zk: Coordinator, names: queue.SimpleQueue[str | None]) -> None:
-    while (name := names.get()) is not None:
+def work(zk: Coordinator, names: queue.SimpleQueue[str], stop: threading.Event) -> None:
+    while not stop.is_set():
+        try:
+            name = names.get(timeout=0.5)
+        except queue.Empty:
+            continue
         try:
             do(zk, name)
         except CoordinatorError as error:
-            # Whatever happened to the link, the claim ends with the session at the latest.
             print(f"{name} given up: {error}", flush=True)
 
 
 def do(zk: Coordinator, name: str) -> None:
-    task, claim = f"/tasks/{name}", f"/claims/{name}"
+    task = f"/tasks/{name}"
     try:
-        zk.create(claim, ephemeral=True)
-        data = zk.get(task).value
-    except NodeExistsError:
-        return  # somebody else does it
-    except NoNodeError:
-        zk.delete(claim)  # somebody else has done it
-        return
-    result = data.upper()  # the work itself
-    try:
-        # One step: the result is there, the task gone, and nobody has taken the claim from us.
-        with zk.transaction() as done:
-            done.delete(claim).delete(task).create(f"/results/{name}", result)
-    except TransactionFailedError as lost:
-        print(f"{name} was done by somebody else: {lost}", flush=True)
-    else:
-        print(f"{name} done by {threading.current_thread().name}", flush=True)
+        # A claim of our own is withdrawn at the end, whatever happens to the link meanwhile.
+        claim = zk.ephemeral(f"/claims/{name}", on_conflict="fail")
+    except (EphemeralConflictError, DuplicateEphemeralError):
+        return  # somebody else does it, or another thread of ours
+    with claim:
+        try:
+            result = zk.get(task).value.upper()  # the work itself
+            # One step: the result is there and the task gone. Whoever else did it, did it before.
+            with zk.transaction() as done:
+                done.delete(task).create(f"/results/{name}", result)
+        except (NoNodeError, TransactionFailedError):
+            return  # somebody else has done it
+    print(f"{name} done by {threading.current_thread().name}", flush=True)
 
 
 def main(hosts: str) -> None:
-    names: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    names: queue.SimpleQueue[str] = queue.SimpleQueue()
+    stop = threading.Event()
     with Coordinator(hosts) as zk:
         for path in ("/tasks", "/claims", "/results"):
             with suppress(NodeExistsError):
@@ -70,20 +74,20 @@ def main(hosts: str) -> None:
         signal.signal(signal.SIGINT, lambda *_: changes.close())
         signal.signal(signal.SIGTERM, lambda *_: changes.close())
         tasks, claims = zk.watch_children("/tasks"), zk.watch_children("/claims")
-
-        def offer() -> None:
-            for name in sorted(set(tasks.children) - set(claims.children)):
-                names.put(name)  # perhaps more than once: only one thread gets the claim
-
-        threads = [threading.Thread(target=work, args=(zk, names), name=f"w-{n}") for n in range(THREADS)]
+        threads = [
+            threading.Thread(target=work, args=(zk, names, stop), name=f"w-{n}") for n in range(THREADS)
+        ]
         print(f"{THREADS} threads wait for tasks", flush=True)
         for thread in threads:
             thread.start()
-        offer()
-        for _ in changes:  # new tasks, and claims that were given back
-            offer()
-        for _ in threads:
-            names.put(None)
+        for name in tasks.children:
+            names.put(name)
+        for change in changes:
+            # New tasks, and those whose claim was given back: only one thread gets the claim.
+            new = change.added if change.path == "/tasks" else change.removed
+            for name in sorted(set(new) & set(tasks.children) - set(claims.children)):
+                names.put(name)
+        stop.set()
         for thread in threads:
             thread.join()
     print("bye")

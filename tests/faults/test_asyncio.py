@@ -7,7 +7,7 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -23,7 +23,12 @@ from coordinator import (
     SessionResumed,
     SessionSuspended,
 )
-from coordinator.testing import FaultProxy, ZooKeeperServer
+from coordinator.awaiting import ask
+from coordinator.core.intent import Made
+from coordinator.core.messages import Abandon
+from coordinator.engine.waiters import LoopBridge, LoopWaiter
+from coordinator.questions import Question
+from coordinator.testing import FaultProxy, ZooKeeperServer, session_ids
 from tests.support import new_place
 
 TOO_LONG = 0.05
@@ -257,18 +262,19 @@ def test_it_belongs_to_one_loop(zookeeper: ZooKeeperServer) -> None:
     """A second loop gets a clear error instead of waiting for ever."""
     zk = AsyncCoordinator(zookeeper.hosts)
 
-    async def use() -> None:
-        async with zk:
-            await zk.exists("/")
-
-    async def misuse() -> None:
-        await zk.exists("/")
+    async def begin() -> list[Callable[[], Coroutine[object, object, object]]]:
+        await zk.start()
+        view, transaction = await zk.watch("/"), zk.transaction().check("/")
+        stream = zk.events()
+        return [zk.close, lambda: zk.exists("/"), view.close, transaction.commit, lambda: stream.next(1)]
 
     with asyncio.Runner() as first, asyncio.Runner() as second:
-        first.run(zk.start())
-        with pytest.raises(ConfigurationError, match="belongs to another event loop"):
-            second.run(misuse())
+        for misuse in first.run(begin()):
+            with pytest.raises(ConfigurationError, match="belongs to another event loop"):
+                second.run(misuse())
+        assert zk.session.phase == "connected"
         first.run(zk.close())
+        assert zk.session.phase == "closed"
 
 
 async def test_a_timeout_around_a_call_is_the_users(proxy: FaultProxy, observer: KazooClient) -> None:
@@ -302,7 +308,7 @@ async def test_answers_for_those_who_are_gone_are_no_noise(
 
 
 async def test_a_loop_that_ends_without_close_is_no_fault(zookeeper: ZooKeeperServer) -> None:
-    """What comes for a loop that is gone is dropped; the coordinator can still be ended."""
+    """What comes for a loop that is gone is dropped; the coordinator can be closed in another one."""
     zk = AsyncCoordinator(zookeeper.hosts)
 
     def run_and_leave() -> None:
@@ -311,5 +317,129 @@ async def test_a_loop_that_ends_without_close_is_no_fault(zookeeper: ZooKeeperSe
             runner.run(zk.watch("/"))
 
     await asyncio.to_thread(run_and_leave)
-    zk._engine.post(zk._questions.close("requested").message(None))
-    assert zk._engine.join(5)
+    await zk.close()
+    assert zk.session.phase == "closed"
+
+
+async def test_whoever_closes_second_waits_for_the_end(zookeeper: ZooKeeperServer, proxy: FaultProxy) -> None:
+    """No close() returns before the session is over."""
+    zk = await AsyncCoordinator(proxy.hosts).start()
+    session_id = zk.session.session_id
+    proxy.latency = 0.05
+    first = asyncio.create_task(zk.close())
+    await asyncio.sleep(0.01)
+    await zk.close()
+    assert session_id not in session_ids(zookeeper)
+    assert zk.session.phase == "closed"
+    await first
+
+
+async def test_whoever_starts_second_waits_for_the_session(proxy: FaultProxy) -> None:
+    """No start() returns before there is one."""
+    proxy.latency = 0.05
+    zk = AsyncCoordinator(proxy.hosts)
+    first = asyncio.create_task(zk.start())
+    await asyncio.sleep(0.01)
+    await zk.start()
+    assert zk.session.phase == "connected"
+    await first
+    await zk.close()
+
+
+async def test_a_handler_survives_the_cancellation_of_others(
+    zookeeper: ZooKeeperServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It awaits a task that somebody cancels: the next event is served."""
+    seen: list[str] = []
+
+    async def handler(event: SessionEvent) -> None:
+        seen.append(event.kind)
+        if len(seen) == 1:
+            other = asyncio.create_task(asyncio.sleep(60))
+            other.cancel()
+            await other
+
+    zk = AsyncCoordinator(zookeeper.hosts)
+    zk.on(handler, SessionEvent)
+    async with zk:
+        pass
+    assert seen == ["session.established", "session.closed"]
+    assert "awaited what was cancelled" in caplog.text
+
+
+async def test_a_backlog_of_events_lets_the_loop_come_round(zookeeper: ZooKeeperServer) -> None:
+    """A reader that is far behind takes a few at a time."""
+    async with AsyncCoordinator(zookeeper.hosts) as zk:
+        stream = zk.events()
+        event = await stream.next(5)
+        for _ in range(1000):
+            stream._subscription.put(event)
+        rounds = 0
+
+        async def others() -> None:
+            nonlocal rounds
+            while True:
+                rounds += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(others())
+        for _ in range(1000):
+            await anext(stream)
+        task.cancel()
+        assert rounds >= 10
+
+
+async def test_a_stream_that_is_left_is_forgotten(zookeeper: ZooKeeperServer) -> None:
+    """Nobody has to close a stream whose loop was left by break."""
+    async with AsyncCoordinator(zookeeper.hosts) as zk:
+        for _ in range(10):
+            async for _event in zk.events():
+                break
+        gc.collect()
+        assert zk._engine.fanout._subscriptions == []
+
+
+async def test_a_start_that_is_thrown_away_ends_it(zookeeper: ZooKeeperServer) -> None:
+    """A coroutine that is closed cannot await the end; it comes all the same."""
+    zk = AsyncCoordinator(zookeeper.hosts)
+    starting = zk.start()
+    starting.send(None)
+    starting.close()
+    assert await asyncio.to_thread(zk._engine.join, 5)
+
+
+class Deaf:
+    """An engine that answers when it is told to, and notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+
+    def post(self, message: object) -> None:
+        self.asked.append(message)
+
+
+async def test_an_answer_that_is_there_is_not_given_up() -> None:
+    """The loop stood still for so long that answer and overdue timer come in one round."""
+    deaf, bridge = Deaf(), LoopBridge(asyncio.get_running_loop())
+    question = Question(lambda waiter: waiter, patience=0.02)
+    asking = asyncio.create_task(ask(deaf, bridge, question))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    (waiter,) = deaf.asked
+    assert isinstance(waiter, LoopWaiter)
+    waiter.settle("here", None)
+    time.sleep(0.05)
+    assert await asking == "here"
+    assert deaf.asked == [waiter]
+
+
+async def test_an_engine_that_does_not_answer_is_told_of() -> None:
+    """Better than to wait for ever; what it still does is to be undone."""
+    deaf, bridge = Deaf(), LoopBridge(asyncio.get_running_loop())
+    made: Made = []
+    question: Question[None] = Question(lambda waiter: waiter, patience=0.02, made=made)  # type: ignore[arg-type, return-value]
+    with pytest.raises(CoordinatorError, match="did not answer within"):
+        await ask(deaf, bridge, question)  # type: ignore[arg-type]
+    waiter, abandon = deaf.asked
+    assert isinstance(abandon, Abandon)
+    assert abandon.waiter is waiter
+    assert abandon.made is made

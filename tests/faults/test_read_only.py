@@ -64,10 +64,11 @@ def test_the_quorum_is_lost_and_returns(quorum: ZooKeeperEnsemble) -> None:
         assert not first.read_only
         for node in quorum.nodes[1:]:
             node.kill()
-        told = record.until("session.established", "recovery.completed")
-        assert without_chance(told) == [*DOWN, *NEXT]
-        established = next(event for event in told if event.kind == "session.established")
-        assert established.read_only
+        established = first
+        while not established.read_only:  # between the two kills there may be a quorum for a moment
+            told = record.until("session.established", "recovery.completed")
+            assert without_chance(told) == [*DOWN, *NEXT]
+            established = next(event for event in told if event.kind == "session.established")
         assert established.server == left.hosts
         assert established.session_id not in (0, first.session_id)
         assert zk.session.read_only
@@ -143,7 +144,9 @@ def test_a_server_that_writes_is_found_wherever_it_is_listed(
         told = record.until("session.established")
         assert story(told) == [*DOWN, *NEXT[:3]]
         assert [event.kind for event in told[:3]] == [*DOWN, "session.expired"]  # by the one that was found
-        assert (told[-1].read_only, told[-1].server) == (False, proxy.hosts)
+        while told[-1].read_only:  # the next session may begin where the last one was, and move again
+            told = record.until("session.established")
+        assert told[-1].server == proxy.hosts
         zk.create(new_place())
 
 

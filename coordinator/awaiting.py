@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 from weakref import WeakMethod, finalize
@@ -309,28 +309,30 @@ class AsyncEphemeral(_Kept, EphemeralHandle):
 class AsyncZnodeView(_Kept, ZnodeViewHandle[T_co], Generic[T_co]):
     """A copy of one znode that is kept fresh, across sessions, until it is closed."""
 
-    async def changes(self) -> AsyncIterator[Znode[T_co] | None]:
+    async def changes(self) -> AsyncGenerator[Znode[T_co] | None, None]:
         """Yield the znode as it is, then each time it changed; None while there is none.
 
         What cannot be read is left out: ``error`` and ``znode.unreadable`` tell of it.
         A slow reader skips what was overtaken: it always sees the latest. Ends when the
         view or the coordinator is closed.
         """
-        async for shown in _changes(self, self._shown):
-            yield shown
+        async with aclosing(_changes(self, self._shown)) as changes:
+            async for shown in changes:
+                yield shown
 
 
 class AsyncChildrenView(_Kept, ChildrenViewHandle):
     """A copy of the names of a znode's children, kept fresh until it is closed."""
 
-    async def changes(self) -> AsyncIterator[tuple[str, ...]]:
+    async def changes(self) -> AsyncGenerator[tuple[str, ...], None]:
         """Yield the names of the children, then again each time that they changed.
 
         A slow reader skips what was overtaken: it always sees the latest. Ends when the
         view or the coordinator is closed.
         """
-        async for shown in _changes(self, self._shown):
-            yield shown
+        async with aclosing(_changes(self, self._shown)) as changes:
+            async for shown in changes:
+                yield shown
 
     async def wait(self, minimum: int, timeout: float | None = None) -> tuple[str, ...]:
         """Return the names once there are at least that many.
@@ -341,7 +343,7 @@ class AsyncChildrenView(_Kept, ChildrenViewHandle):
         return await self._wait_until(lambda: self._at_least(minimum), timeout, self._fewer_than(minimum))
 
 
-async def _changes(handle: _Kept, look: Callable[[], Any]) -> AsyncIterator[Any]:
+async def _changes(handle: _Kept, look: Callable[[], Any]) -> AsyncGenerator[Any, None]:
     """Yield what ``look`` returns whenever that is new; NOTHING is nothing to be shown."""
     last: object = NOTHING
     with handle._reading():

@@ -1,4 +1,4 @@
-"""The only module that talks to kazoo's client: untyped things stop here.
+"""The way down to kazoo's client, as listener.py is the way up: untyped things stop here.
 
 Upwards go signals and replies, in the order in which they happened on the wire; downwards
 go requests. It must not decide anything: that is the kernel's.
@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from kazoo.client import KazooClient
-from kazoo.protocol.states import KazooState, KeeperState
+from kazoo.protocol.states import KeeperState
 from kazoo.retry import KazooRetry
 
 from coordinator import errors as ours
 from coordinator.core.ensemble import Roster, Server
-from coordinator.core.messages import ClientEnded, Fired, HostsChanged, Message, Replied
+from coordinator.core.messages import Fired, HostsChanged, Message, Replied
 from coordinator.core.requests import (
     Children,
     Create,
@@ -31,12 +31,12 @@ from coordinator.core.requests import (
     Sync,
     Unwatch,
 )
-from coordinator.core.session import AttemptFailed, AuthFailed, Beat, Expired, LinkDown, LinkUp, RoundRefused
+from coordinator.core.session import LinkUp
 from coordinator.engine import tls, wire
 from coordinator.engine.adoption import Adopted
-from coordinator.engine.frames import REFUSALS
 from coordinator.engine.handler import KazooHandler
 from coordinator.engine.link import Link
+from coordinator.engine.listener import Listener
 from coordinator.engine.logs import kazoo_logger, logger
 from coordinator.engine.results import DirectWatch
 from coordinator.engine.rounds import server_name
@@ -118,7 +118,7 @@ class Port:
     def _build(self) -> tuple[Any, KazooHandler]:
         settings = self._settings
         secured = settings.tls
-        listener = _Listener(self)
+        listener = Listener(self)
         handler = KazooHandler(
             name=self._name,
             hosts=self.servers,
@@ -157,7 +157,7 @@ class Port:
         if self._adopted is None:
             self.client.start_async()
             return
-        client, handler, listener = self.client, self.handler, _Listener(self)
+        client, handler, listener = self.client, self.handler, Listener(self)
         listener.bind(client, handler)
         self._adopted.join(listener, listener.state_changed, lambda: self.linked(client, handler))
 
@@ -363,78 +363,6 @@ class Port:
 
     def _trigger(self, token: int | None) -> Trigger | None:
         return None if token is None else Trigger(token, self._post)
-
-
-class _Listener:
-    """Hears one client and its handler, in kazoo's connection thread."""
-
-    def __init__(self, port: Port) -> None:
-        self._port = port
-        self._client: Any = None
-        self._handler: KazooHandler | None = None
-
-    def bind(self, client: object, handler: KazooHandler) -> None:
-        """Name the client and the handler that are heard."""
-        self._client, self._handler = client, handler
-
-    def _report(self, message: Message) -> None:
-        self._port.reported(self._client, message)
-
-    def _contact(self) -> float:
-        contact = None if self._handler is None else self._handler.contact
-        return 0.0 if contact is None else contact
-
-    def state_changed(self, state: KazooState) -> None:
-        """Turn a state of kazoo into a signal; the reason is read while it still stands."""
-        reason = self._client.client_state
-        link = None if self._handler is None else self._handler.last_link
-        if link is not None and link.refusal and state != KazooState.CONNECTED:
-            self._refused(link.refusal)
-        elif state == KazooState.CONNECTED and self._handler is not None:
-            self._port.linked(self._client, self._handler)
-        elif state == KazooState.SUSPENDED:
-            present = None if self._handler is None else self._handler.link
-            lost = present is not None and present.ping_outstanding
-            self._report(LinkDown(self._contact(), ping_lost=lost))
-        elif reason == KeeperState.EXPIRED_SESSION:
-            self._report(LinkDown(self._contact()))
-            self._report(Expired())
-        elif reason == KeeperState.AUTH_FAILED:
-            self._sasl_failed(link)
-
-    def _refused(self, cause: str) -> None:
-        self._report(AuthFailed(cause, REFUSALS[cause]))
-
-    def _sasl_failed(self, link: Link | None) -> None:
-        """Tell a link that broke in the midst of SASL, which kazoo takes for a refusal, from one."""
-        if link is None or not link.dead:
-            self._report(AuthFailed("sasl_unsupported", "the server's SASL is not understood"))
-            return
-        # Servers before 3.6 refuse like that, too; what is tried again then is told each time.
-        self._report(LinkDown(self._contact()))
-        self._report(AttemptFailed(link.server, "sasl", "the link broke in the midst of SASL", None))
-
-    def connection_ended(self) -> None:
-        """Kazoo's thread is at its end, whoever ended it."""
-        link = None if self._handler is None else self._handler.last_link
-        if link is not None and link.refusal:
-            self._refused(link.refusal)  # also where kazoo's thread died of it
-        else:
-            self._report(ClientEnded(self._contact(), stopped=wire.was_stopped(self._client)))
-
-    def attempt_failed(self, server: str, cause: str, detail: str, next_try_in: float | None) -> None:
-        """Report a server that could not be reached."""
-        self._report(AttemptFailed(server, cause, detail, next_try_in))
-
-    def pass_failed(self, *, refused: bool) -> None:
-        """Report a round over all servers that failed."""
-        self._port.round_failed(self._client)
-        if refused:
-            self._report(RoundRefused())
-
-    def heartbeat(self, rtt: float, sent_at: float) -> None:
-        """Report an answered ping."""
-        self._report(Beat(rtt, sent_at))
 
 
 def _check_usable(settings: Settings) -> None:

@@ -96,6 +96,8 @@ class AsyncCoordinator(Face):
         await self._close("requested")
 
     async def _close(self, reason: Literal["requested", "gave_up"]) -> None:
+        if self._engine.forked:
+            return
         bridge = self._here()
         end = clock.now() + CLOSE_WITHIN - 0.1
         # Tasks that were cancelled a moment ago have yet to say what they give up.

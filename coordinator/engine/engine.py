@@ -38,7 +38,7 @@ from coordinator.core.messages import (
 )
 from coordinator.core.tally import Tally
 from coordinator.engine import clock, fork
-from coordinator.engine.fanout import Fanout
+from coordinator.engine.fanout import Fanout, Subscription
 from coordinator.engine.follow import Follower
 from coordinator.engine.logs import logger
 from coordinator.engine.port import Port
@@ -150,6 +150,11 @@ class Engine:
         """Give the path free for another ephemeral."""
         with self._claims:
             self._claimed.discard(path)
+
+    def forget_stream(self, subscription: Subscription) -> None:
+        """End a subscription whose reader is gone; in a forked child its locks may be held for ever."""
+        if not self.forked:
+            self.fanout.unsubscribe(subscription)
 
     def forget(self, token: int) -> None:
         """Tell of no more changes behind a token."""

@@ -47,6 +47,8 @@ class Subscription:
         self._kinds = kinds
         self._limit = limit
         self._wake = wake
+        self.reader: object = None
+        """Kept alive as long as it is subscribed: a task that nobody else holds would be collected."""
         self._events: deque[BaseEvent | _Gap] = deque()
         self._gap: _Gap | None = None  # the one that is still unread
         self._changed = threading.Condition()

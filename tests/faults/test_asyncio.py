@@ -7,7 +7,7 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -397,6 +397,30 @@ async def test_a_stream_that_is_left_is_forgotten(zookeeper: ZooKeeperServer) ->
                 break
         gc.collect()
         assert zk._engine.fanout._subscriptions == []
+
+
+async def test_a_handler_lives_though_nobody_holds_it(proxy: FaultProxy) -> None:
+    """As long as there are events: neither the task nor the coordinator has to be kept by its user."""
+    seen: list[str] = []
+
+    async def begin() -> Callable[[], Awaitable[None]]:
+        zk = AsyncCoordinator(proxy.hosts)
+        zk.on(lambda event: seen.append(event.kind), SessionEvent)
+        await zk.start()
+        engine, questions = zk._engine, zk._questions
+
+        async def end() -> None:
+            engine.post(questions.close("requested").message(None))
+
+        return end
+
+    end = await begin()
+    gc.collect()
+    await asyncio.sleep(0)
+    await end()
+    async with asyncio.timeout(5):
+        while seen != ["session.established", "session.closed"]:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_start_that_is_thrown_away_ends_it(zookeeper: ZooKeeperServer) -> None:

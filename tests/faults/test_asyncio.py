@@ -467,3 +467,47 @@ async def test_an_engine_that_does_not_answer_is_told_of() -> None:
     assert isinstance(abandon, Abandon)
     assert abandon.waiter is waiter
     assert abandon.made is made
+
+
+async def test_an_error_that_comes_with_the_cancellation_is_no_noise() -> None:
+    """asyncio would report it as one that nobody has looked at."""
+    loop = asyncio.get_running_loop()
+    noise: list[object] = []
+    loop.set_exception_handler(lambda _, context: noise.append(context))
+    deaf = Deaf()
+    question: Question[None] = Question(lambda waiter: waiter, patience=5)  # type: ignore[arg-type, return-value]
+    asking = asyncio.create_task(ask(deaf, LoopBridge(loop), question))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    waiter = deaf.asked[0]
+    assert isinstance(waiter, LoopWaiter)
+    waiter.resolve(None, LookupError())
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert isinstance(deaf.asked.pop(), Abandon)
+    deaf.asked.clear()
+    del waiter, asking
+    gc.collect()
+    assert noise == []
+
+
+async def test_a_wait_that_is_thrown_away_is_given_up() -> None:
+    """Its coroutine is closed: nobody will take the answer."""
+    deaf, bridge = Deaf(), LoopBridge(asyncio.get_running_loop())
+    question: Question[None] = Question(lambda waiter: waiter, patience=5)  # type: ignore[arg-type, return-value]
+    asking = ask(deaf, bridge, question)  # type: ignore[arg-type]
+    asking.send(None)
+    asking.close()
+    assert isinstance(deaf.asked[-1], Abandon)
+
+
+async def test_closing_a_stream_wakes_its_reader(zookeeper: ZooKeeperServer) -> None:
+    """Whoever waits for the next event learns that there will be none."""
+    async with AsyncCoordinator(zookeeper.hosts) as zk:
+        stream = zk.events(SessionSuspended)
+        reading = asyncio.create_task(stream.next(30))
+        await asyncio.sleep(0)
+        stream.close()
+        async with asyncio.timeout(5):
+            with pytest.raises(ClosedError, match="at its end"):
+                await reading

@@ -373,11 +373,13 @@ def _tree(observer: KazooClient, path: str) -> set[str]:
 
 async def settles(look: Callable[[], Any], expected: Any) -> None:
     """Wait until it looks like that, but not for ever."""
+    seen = look()
     with suppress(TimeoutError):
         async with asyncio.timeout(10):
-            while look() != expected:
+            while seen != expected:
                 await asyncio.sleep(0.01)
-    assert look() == expected
+                seen = look()
+    assert seen == expected
 
 
 def _cases() -> list[Any]:

@@ -47,7 +47,8 @@ LIMIT = 10.0
 @contextmanager
 def kazoo(hosts: str, timeout: float = LIMIT, **options: object) -> Iterator[KazooClient]:
     """An independent client: the kit is not to be believed on its own word."""
-    client = KazooClient(hosts=hosts, timeout=timeout, **options)
+    retry = KazooRetry(max_tries=-1, delay=0.05, max_delay=0.5)  # kazoo's own waits twice as long each time
+    client = KazooClient(hosts=hosts, timeout=timeout, connection_retry=retry, **options)
     client.start(LIMIT)
     try:
         yield client

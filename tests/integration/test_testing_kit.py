@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from kazoo.client import KazooClient, KazooState
+from kazoo.retry import KazooRetry
 from kazoo.security import Id, make_acl
 
 from coordinator.errors import ClosedError, ConfigurationError

@@ -25,7 +25,7 @@ from coordinator.client import Coordinator
 from coordinator.errors import CoordinatorError
 from coordinator.events import ShownId
 from coordinator.settings import Settings
-from coordinator.testing.zookeeper import four_letters
+from coordinator.testing.ports import four_letters
 
 __all__ = ["DEGRADED", "Quorum", "RoundTrip", "Server", "Session", "Status", "run_status"]
 

@@ -16,16 +16,11 @@ import threading
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from coordinator.errors import MissingExtraError
+from coordinator.testing.errors import ZooKeeperUnavailableError
+from coordinator.testing.options import Member, ServerOptions, configuration, jvm_flags
+from coordinator.testing.ports import free_port
 from coordinator.testing.security import packed, placed, secured
-from coordinator.testing.zookeeper import (
-    Member,
-    ServerOptions,
-    ZooKeeperServer,
-    ZooKeeperUnavailableError,
-    configuration,
-    free_port,
-    jvm_flags,
-)
+from coordinator.testing.server import ZooKeeperServer
 
 if TYPE_CHECKING:
     import types
@@ -245,7 +240,7 @@ class ZooKeeperContainer(ZooKeeperServer):
                 container.kill("KILL")
             container.wait()
 
-    def pause(self) -> None:
+    def freeze(self) -> None:
         """Freeze all its threads; connections stay open."""
         self._wrapped().pause()
 

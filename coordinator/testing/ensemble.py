@@ -12,17 +12,12 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from coordinator.errors import ConfigurationError
 from coordinator.testing.container import CLIENT_PORT, ZooKeeperContainer, import_docker, labels
+from coordinator.testing.errors import ZooKeeperUnavailableError
+from coordinator.testing.options import Member, ServerOptions
+from coordinator.testing.ports import free_port
 from coordinator.testing.process import ZooKeeperProcess
-from coordinator.testing.provide import Kind, choose
-from coordinator.testing.zookeeper import (
-    POLL,
-    START_TIMEOUT,
-    Member,
-    ServerOptions,
-    ZooKeeperServer,
-    ZooKeeperUnavailableError,
-    free_port,
-)
+from coordinator.testing.provision import Kind, choose
+from coordinator.testing.server import POLL, START_TIMEOUT, ZooKeeperServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from coordinator.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from coordinator.testing.zookeeper import ZooKeeperServer
+    from coordinator.testing.server import ZooKeeperServer
 
 __all__ = ["ephemerals", "session_ids", "watches"]
 

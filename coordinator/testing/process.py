@@ -17,16 +17,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
+from coordinator.testing.errors import ZooKeeperUnavailableError
+from coordinator.testing.options import Member, ServerOptions, configuration, jvm_flags
+from coordinator.testing.ports import free_port
 from coordinator.testing.security import placed, secured
-from coordinator.testing.zookeeper import (
-    Member,
-    ServerOptions,
-    ZooKeeperServer,
-    ZooKeeperUnavailableError,
-    configuration,
-    free_port,
-    jvm_flags,
-)
+from coordinator.testing.server import ZooKeeperServer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -167,7 +162,7 @@ class ZooKeeperProcess(ZooKeeperServer):
             self._child.wait()
             self._child = None
 
-    def pause(self) -> None:
+    def freeze(self) -> None:
         """Freeze it by SIGSTOP."""
         self._running().send_signal(signal.SIGSTOP)
 

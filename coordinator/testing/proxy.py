@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Self
 
 from coordinator.errors import ClosedError
 from coordinator.testing.connection import CHUNK, Connection, Stream
-from coordinator.testing.zookeeper import free_port
+from coordinator.testing.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from coordinator.errors import ConfigurationError
-from coordinator.testing.zookeeper import DEFAULT_JVM_FLAGS
+from coordinator.testing.options import DEFAULT_JVM_FLAGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from coordinator.testing.zookeeper import ServerOptions
+    from coordinator.testing.options import ServerOptions
 
 __all__ = ["FOLDER", "ServerTLS", "packed", "placed", "secured"]
 

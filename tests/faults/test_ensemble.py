@@ -14,7 +14,7 @@ from kazoo.client import KazooClient, KazooState
 from coordinator import ClosedError, ConfigurationError, Coordinator, KazooHandler, Phase, StartError
 from coordinator.core.ensemble import parse
 from coordinator.testing import FaultProxy, ZooKeeperEnsemble, ZooKeeperServer, ephemerals, session_ids
-from coordinator.testing.zookeeper import free_port
+from coordinator.testing.ports import free_port
 from tests.support import Record, eventually, in_thread, new_place, observing, story
 
 THREAD_DIES = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

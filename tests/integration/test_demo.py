@@ -16,7 +16,7 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import NodeExistsError, NoNodeError
 
 from coordinator import events
-from coordinator.testing.zookeeper import free_port
+from coordinator.testing.ports import free_port
 
 if TYPE_CHECKING:
     from coordinator.testing import ZooKeeperServer

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from coordinator.testing.container import import_docker
+from coordinator.testing.errors import ZooKeeperUnavailableError
+from coordinator.testing.ports import free_port
 from coordinator.testing.process import find_installation
-from coordinator.testing.zookeeper import ZooKeeperUnavailableError, free_port
 from tests.command import Command, run
 from tests.support import eventually, observing
 

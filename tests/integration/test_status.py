@@ -14,7 +14,7 @@ import pytest
 
 from coordinator.cli.status import Status
 from coordinator.testing import FaultProxy
-from coordinator.testing.zookeeper import free_port
+from coordinator.testing.ports import free_port
 from tests.command import run
 from tests.support import eventually
 

@@ -35,8 +35,9 @@ from coordinator.testing import (
     watches,
 )
 from coordinator.testing.inspection import parse_ephemerals, parse_sessions, parse_watches
+from coordinator.testing.options import jvm_flags
+from coordinator.testing.ports import four_letters, free_port
 from coordinator.testing.process import find_installation
-from coordinator.testing.zookeeper import four_letters, free_port, jvm_flags
 from tests.certificates import Authority
 
 if TYPE_CHECKING:
@@ -151,9 +152,9 @@ def test_a_restart_keeps_port_and_data(server: ZooKeeperServer) -> None:
 
 
 def test_a_paused_server_keeps_connections_and_answers_nothing(server: ZooKeeperServer) -> None:
-    """`pause` freezes; what was asked meanwhile is answered after `thaw`."""
+    """`freeze` stops it; what was asked meanwhile is answered after `thaw`."""
     with kazoo(server.hosts) as client:
-        server.pause()
+        server.freeze()
         answer = client.get_async("/")
         with pytest.raises(TimeoutError):
             server.four_letters("srvr", timeout=0.2)
@@ -349,7 +350,7 @@ def test_a_forced_kind_must_be_known(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_foreign_server_is_checked_and_not_touched(zookeeper: ZooKeeperServer) -> None:
     """A server that is not ours can be used; every other wish is refused."""
     with ExternalZooKeeper(zookeeper.hosts) as foreign:
-        for deed in (foreign.kill, foreign.stop, foreign.restart, foreign.pause, foreign.thaw, foreign.wipe):
+        for deed in (foreign.kill, foreign.stop, foreign.restart, foreign.freeze, foreign.thaw, foreign.wipe):
             with pytest.raises(ConfigurationError, match="not ours"):
                 deed()
     assert zookeeper.mode == "standalone"

@@ -13,7 +13,7 @@ from kazoo.client import KazooClient
 
 from coordinator import events
 from coordinator.testing import FaultProxy, ZooKeeperServer, session_ids, watches
-from coordinator.testing.zookeeper import free_port
+from coordinator.testing.ports import free_port
 from tests.command import Command, run, start
 from tests.support import PATIENCE, eventually, new_place
 

@@ -12,13 +12,10 @@ from typing import Literal, Unpack
 
 from coordinator.errors import ConfigurationError, MissingExtraError
 from coordinator.testing.container import ZooKeeperContainer, default_image, engine_fault, settle_image
+from coordinator.testing.errors import ZooKeeperUnavailableError
+from coordinator.testing.options import ServerOptions
 from coordinator.testing.process import ZooKeeperProcess, find_installation
-from coordinator.testing.zookeeper import (
-    ExternalZooKeeper,
-    ServerOptions,
-    ZooKeeperServer,
-    ZooKeeperUnavailableError,
-)
+from coordinator.testing.server import ExternalZooKeeper, ZooKeeperServer
 
 __all__ = ["Kind", "choose", "provide"]
 

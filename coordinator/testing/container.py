@@ -284,13 +284,15 @@ class ZooKeeperContainer(ZooKeeperServer):
         container = DockerContainer(self._image, env=dict(self._environment))
         settings: dict[str, Any] = {"labels": labels()}
         if self._member is not None:
-            settings |= {"hostname": f"zk{self._member.my_id}"}
+            settings |= {"hostname": f"zk{self._member.my_id}", "extra_hosts": dict(self._member.names)}
             container.with_network(cast("Any", _NamedNetwork(self._member.network)))
             container.with_network_aliases(f"zk{self._member.my_id}")
         container.with_kwargs(**settings)
         ports = {self._inner_port: self._port}
         if self._secure_port is not None:
             ports[SECURE_PORT] = self._secure_port
+        if self._member is not None:
+            ports |= self._member.published
         client = container.get_docker_client()
         if client.get_connection_mode() == ConnectionMode.docker_host and client.host() == "localhost":
             # Not open to the whole network; testcontainers' own types know ports only.

@@ -8,6 +8,7 @@ import hashlib
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from coordinator.errors import ConfigurationError
@@ -17,12 +18,38 @@ from coordinator.testing.options import Member, ServerOptions
 from coordinator.testing.ports import free_port
 from coordinator.testing.process import ZooKeeperProcess
 from coordinator.testing.provision import Kind, choose
+from coordinator.testing.quorum import QuorumLinks
 from coordinator.testing.server import POLL, START_TIMEOUT, ZooKeeperServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 __all__ = ["ZooKeeperEnsemble"]
+
+#: Inside of a container, as the official image has them.
+QUORUM_PORT, ELECTION_PORT = 2888, 3888
+#: By which name containers find the proxies between them.
+LINKS = "quorum-links"
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a member of an ensemble is found."""
+
+    number: int
+    port: int
+    """For clients, on this host."""
+    peers: tuple[int, int]
+    """For quorum and election, on this host."""
+    address: str
+    """As the others find it: host and both ports."""
+    client: str
+    """What its line says about clients."""
+
+    @property
+    def line(self) -> str:
+        """Its line in the configuration of all."""
+        return f"server.{self.number}={self.address};{self.client}"
 
 
 class ZooKeeperEnsemble:
@@ -41,10 +68,14 @@ class ZooKeeperEnsemble:
         size: how many servers; 3 survive the loss of one.
         kind: ``container`` or ``process``; unless given, what `choose` finds.
         dynamic: servers may be added and removed (ZooKeeper's dynamic reconfiguration).
+        quorum_links: the servers reach each other through proxies of this process, so that
+            `cut_quorum_link` and `depose_leader` can break their links. Containers need an
+            engine on this machine for it.
         options: see `ServerOptions`; each server gets a port of its own.
 
     Raises:
-        ConfigurationError: if ``size`` is below 2, or a port is given.
+        ConfigurationError: if ``size`` is below 2, a port is given, or ``quorum_links``
+            together with ``dynamic``.
         ZooKeeperUnavailableError: if this machine can run none.
     """
 
@@ -57,21 +88,28 @@ class ZooKeeperEnsemble:
         *,
         kind: Kind | None = None,
         dynamic: bool = False,
+        quorum_links: bool = False,
         **options: Unpack[ServerOptions],
     ) -> None:
         if size < 2:
             raise ConfigurationError(f"an ensemble of {size}: it takes two to elect a leader")
         if "port" in options:
             raise ConfigurationError("port is given, but each server of an ensemble needs one of its own")
+        if dynamic and quorum_links:
+            raise ConfigurationError(
+                "dynamic and quorum_links: servers whose list can change tell each other where they are, "
+                "which leads past the proxies"
+            )
         self._network: Any = None
         self._contained = (kind or choose()) == "container"
         self._network_name = f"coordinator-{secrets.token_hex(6)}" if self._contained else ""
         self._password = secrets.token_hex(8) if dynamic else ""
         self._options = self._dynamic(options) if dynamic else options
-        self._ports: dict[int, int] = {}
-        self._lines = {number: self._place(number) for number in range(1, size + 1)}
-        lines = list(self._lines.values())
-        self._numbered = {number: self._server(number, lines) for number in self._lines}
+        self._links_host: dict[str, str] = {}
+        places = [self._place(number) for number in range(1, size + 1)]
+        self._places = {place.number: place for place in places}
+        self._links = QuorumLinks({one.number: one.peers for one in places}) if quorum_links else None
+        self._numbered = {place.number: self._server(place, places) for place in places}
         self._former: list[ZooKeeperServer] = []
         self.nodes = tuple(self._numbered.values())
         self.origin = f"ensemble of {size}: {self.nodes[0].origin}"
@@ -86,23 +124,36 @@ class ZooKeeperEnsemble:
         config = {"reconfigEnabled": "true", "standaloneEnabled": "false", **options.get("config", {})}
         return {**options, "properties": properties, "config": config}
 
-    def _place(self, number: int) -> str:
-        """Give a server its ports; return its line in the configuration of all."""
-        port = self._ports[number] = free_port()
+    def _place(self, number: int) -> _Place:
+        port, peers = free_port(), (free_port(), free_port())
         if not self._contained:
-            peers = f"127.0.0.1:{free_port()}:{free_port()}"
-            return f"server.{number}={peers};127.0.0.1:{port}"
+            return _Place(number, port, peers, f"127.0.0.1:{peers[0]}:{peers[1]}", f"127.0.0.1:{port}")
         # The same port inside as outside: what the configuration tells to clients is then right,
         # but for the name.
-        return f"server.{number}=zk{number}:2888:3888;{port if self._password else CLIENT_PORT}"
+        inside = port if self._password else CLIENT_PORT
+        return _Place(number, port, peers, f"zk{number}:{QUORUM_PORT}:{ELECTION_PORT}", str(inside))
 
-    def _server(self, number: int, lines: Sequence[str]) -> ZooKeeperServer:
-        port = self._ports[number]
-        options = ServerOptions(**self._options, port=port)
+    def _server(self, place: _Place, members: Sequence[_Place]) -> ZooKeeperServer:
+        options = ServerOptions(**self._options, port=place.port)
+        lines = [self._line(place, other) for other in members]
         if not self._contained:
-            return ZooKeeperProcess(member=Member(number, lines), **options)
-        member = Member(number, lines, self._network_name, port if self._password else 0)
+            return ZooKeeperProcess(member=Member(place.number, lines), **options)
+        member = Member(
+            place.number,
+            lines,
+            self._network_name,
+            place.port if self._password else 0,
+            dict(zip((QUORUM_PORT, ELECTION_PORT), place.peers, strict=True)) if self._links else {},
+            self._links_host,
+        )
         return ZooKeeperContainer(member=member, **options)
+
+    def _line(self, reader: _Place, about: _Place) -> str:
+        """How a server finds another one, or itself."""
+        if self._links is None or reader is about:
+            return about.line
+        host = LINKS if self._contained else "127.0.0.1"
+        return self._links.line(reader.number, about.number, host, about.client)
 
     def add(self, timeout: float = START_TIMEOUT) -> ZooKeeperServer:
         """Start one more server and make it a member; it is the last of ``nodes`` then.
@@ -113,14 +164,13 @@ class ZooKeeperEnsemble:
         """
         deadline = time.monotonic() + timeout
         self._check_dynamic("add a server to")
-        number = max(self._ports) + 1
-        line = self._place(number)
-        server = self._server(number, [*self._lines.values(), line])
+        place = self._place(max(self._places) + 1)
+        server = self._server(place, [*self._places.values(), place])
         self._former.append(server)  # closed with the ensemble, whatever comes
         server.start(timeout)
-        self._reconfigure(deadline, joining=line)
+        self._reconfigure(deadline, joining=place.line)
         self._former.remove(server)
-        self._lines[number], self._numbered[number] = line, server
+        self._places[place.number], self._numbered[place.number] = place, server
         self.nodes = (*self.nodes, server)
         return server
 
@@ -132,13 +182,57 @@ class ZooKeeperEnsemble:
             ZooKeeperUnavailableError: if it still is one after ``timeout`` seconds.
         """
         self._check_dynamic("remove a server from")
-        if node not in self.nodes:
-            raise ConfigurationError(f"server {node.hosts} is no member of the {self.origin}")
-        number = next(number for number, server in self._numbered.items() if server is node)
+        number = self._number(node)
         self._reconfigure(time.monotonic() + timeout, leaving=str(number))
         self.nodes = tuple(server for server in self.nodes if server is not node)
-        del self._lines[number]
+        del self._places[number]
         self._former.append(node)
+
+    def _number(self, node: ZooKeeperServer) -> int:
+        for number, server in self._numbered.items():
+            if server is node and node in self.nodes:
+                return number
+        raise ConfigurationError(f"server {node.hosts} is no member of the {self.origin}")
+
+    # -- the links between the servers
+
+    def cut_quorum_link(self, node: ZooKeeperServer) -> None:
+        """Let nothing pass any more between one server and the others; until `mend_links`.
+
+        Its clients stay connected. A follower goes on answering them, reads and pings, until
+        syncLimit ticks have passed; writes and `sync` wait in vain. The leader meanwhile expires
+        the sessions of those clients, since it hears nothing of them.
+
+        Raises:
+            ConfigurationError: if the ensemble has no ``quorum_links``, or the server is no member.
+        """
+        self._breakable("cut a quorum link of").cut(self._number(node))
+
+    def depose_leader(self) -> ZooKeeperServer:
+        """Have the followers leave their leader without its knowledge; return it; until `mend_links`.
+
+        Their ends of the quorum links are closed, and they elect another leader; its own ends
+        stay open and silent, so that it goes on answering its clients, even `sync`, until
+        syncLimit ticks have passed; only what a quorum has to agree to, a write, is never answered.
+
+        Raises:
+            ConfigurationError: if the ensemble has no ``quorum_links``.
+            ZooKeeperUnavailableError: if there is no leader.
+        """
+        links = self._breakable("depose the leader of")
+        leader = self.leader()
+        links.desert(self._number(leader))
+        return leader
+
+    def mend_links(self) -> None:
+        """End `cut_quorum_link` and `depose_leader`."""
+        if self._links is not None:
+            self._links.mend()
+
+    def _breakable(self, deed: str) -> QuorumLinks:
+        if self._links is None:
+            raise ConfigurationError(f"cannot {deed} the {self.origin}: make it with quorum_links=True")
+        return self._links
 
     def _check_dynamic(self, deed: str) -> None:
         if not self._password:
@@ -178,7 +272,7 @@ class ZooKeeperEnsemble:
     @property
     def configuration(self) -> str:
         """The lines ``server.N=...`` of all members: how they know each other."""
-        return "\n".join(self._lines.values())
+        return "\n".join(place.line for place in self._places.values())
 
     def leader(self, timeout: float = START_TIMEOUT) -> ZooKeeperServer:
         """The server that leads, once one does.
@@ -209,8 +303,25 @@ class ZooKeeperEnsemble:
             self._network = self._docker(
                 lambda client: client.networks.create(self._network_name, labels=labels())
             )
+            if self._links is not None:
+                self._open_links(self._links)
+        elif self._links is not None:
+            self._links.open("127.0.0.1")
         self._each(lambda node: node.start(timeout))
         return self
+
+    def _open_links(self, links: QuorumLinks) -> None:
+        """Listen where the containers find this process: on the address that their network has here."""
+        self._network.reload()
+        gateway = self._network.attrs["IPAM"]["Config"][0]["Gateway"]
+        try:
+            links.open(gateway)
+        except OSError as elsewhere:
+            raise ConfigurationError(
+                f"quorum_links: the containers' network does not end on this machine ({gateway}: "
+                f"{elsewhere.strerror}); use an engine that runs here, or kind='process'"
+            ) from elsewhere
+        self._links_host[LINKS] = gateway
 
     def close(self) -> None:
         """End all servers and delete their data. May be called again."""
@@ -222,6 +333,8 @@ class ZooKeeperEnsemble:
             with contextlib.suppress(docker.errors.NotFound):
                 self._docker(lambda client: client.networks.get(self._network_name).remove())
             self._network = None
+        if self._links is not None:
+            self._links.close()
 
     def _each(self, deed: Callable[[ZooKeeperServer], object]) -> None:
         with ThreadPoolExecutor(len(self.nodes), thread_name_prefix="coordinator-ensemble") as pool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict
 
 from coordinator.errors import ConfigurationError
@@ -71,6 +71,10 @@ class Member:
     """The Docker network that the members share; containers only."""
     client_port: int = 0
     """The client port inside of a container, if not ZooKeeper's own."""
+    published: Mapping[int, int] = field(default_factory=dict)
+    """Further ports on this host's 127.0.0.1, by the port inside of a container."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Addresses by further names of hosts that it can resolve; containers only."""
 
 
 def configuration(options: ServerOptions) -> dict[str, str]:

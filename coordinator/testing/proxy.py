@@ -56,6 +56,7 @@ class FaultProxy:
         self._black = {"up": False, "down": False}
         self._cut_after: dict[str, int | None] = {"up": None, "down": None}
         self._connections: set[Connection] = set()
+        self._orphans: set[socket.socket] = set()  # ends at the server whose client's end was closed
         self._deeds: deque[tuple[Callable[[], object], Future[None]]] = deque()
         self._lock = threading.Lock()
         self._closing = False  # under the lock: no further deeds
@@ -88,7 +89,7 @@ class FaultProxy:
 
     @property
     def connections(self) -> int:
-        """How many connections are open, those that wait for the server included."""
+        """How many connections of clients are open, those that wait for the server included."""
         return len(self._connections)
 
     @property
@@ -162,6 +163,18 @@ class FaultProxy:
         """End every connection by FIN, to both sides; what was kept is lost."""
         self._do(lambda: self._drop_all(reset=False))
 
+    def half_open(self) -> None:
+        """End every connection by FIN at the client's end; the server's end stays open and silent.
+
+        The server believes in them as long as it can do without an answer: half-open connections
+        (RFC 9293, 3.5.1). `cut`, `reset_all` and `mend` end them there as well.
+        """
+        self._do(self._orphan_all)
+
+    def mend(self) -> None:
+        """Break nothing any more: all knobs as they were in the beginning; what stands, stands."""
+        self._do(self._mend)
+
     def close(self) -> None:
         """Reset all connections, stop listening, end the thread. May be called again."""
         with contextlib.suppress(ClosedError):
@@ -198,6 +211,8 @@ class FaultProxy:
                         self._obey()
                     elif key.fileobj is self._listener:
                         self._accept()
+                    elif key.fileobj in self._orphans:
+                        self._listen_in_vain(key.fileobj)
                     elif isinstance(key.data, Connection) and key.data in self._connections:
                         self._attend(key.data, key.fileobj, events)  # type: ignore[arg-type]
                 for connection in tuple(self._connections):
@@ -345,13 +360,51 @@ class FaultProxy:
     def _drop(self, connection: Connection, *, reset: bool) -> None:
         self._connections.discard(connection)
         for end in (connection.client, connection.server):
-            if end is not None and self._selector.get_map().get(end) is not None:
-                self._selector.unregister(end)
+            self._forget(end)
         connection.close(reset=reset)
+
+    def _forget(self, end: socket.socket | None) -> None:
+        if end is not None and self._selector.get_map().get(end) is not None:
+            self._selector.unregister(end)
 
     def _drop_all(self, *, reset: bool) -> None:
         for connection in tuple(self._connections):
             self._drop(connection, reset=reset)
+        for end in tuple(self._orphans):
+            self._bury_orphan(end)
+
+    def _orphan_all(self) -> None:
+        for connection in tuple(self._connections):
+            server, connection.server = connection.server, None
+            self._forget(server)
+            self._drop(connection, reset=False)
+            if server is not None:
+                self._orphans.add(server)
+                self._selector.register(server, selectors.EVENT_READ)
+
+    def _listen_in_vain(self, end: socket.socket) -> None:
+        """Read what nobody will get, until the server gives up."""
+        try:
+            over = not end.recv(CHUNK)
+        except BlockingIOError:
+            over = False
+        except OSError:
+            over = True
+        if over:
+            self._bury_orphan(end)
+
+    def _bury_orphan(self, end: socket.socket) -> None:
+        self._orphans.discard(end)
+        self._forget(end)
+        end.close()
+
+    def _mend(self) -> None:
+        self._latency = 0.0
+        self._black = dict.fromkeys(self._black, False)
+        self._cut_after = dict.fromkeys(self._cut_after, None)
+        for end in tuple(self._orphans):
+            self._bury_orphan(end)
+        self._listen()
 
     def _stop(self) -> None:
         self._stopped = True

@@ -5,7 +5,8 @@ from __future__ import annotations
 from coordinator.testing.container import ZooKeeperContainer
 from coordinator.testing.ensemble import ZooKeeperEnsemble
 from coordinator.testing.errors import ZooKeeperUnavailableError
-from coordinator.testing.faults import expire
+from coordinator.testing.expiry import expire
+from coordinator.testing.faults import Faults
 from coordinator.testing.inspection import ephemerals, session_ids, watches
 from coordinator.testing.options import ServerOptions
 from coordinator.testing.process import ZooKeeperProcess
@@ -17,6 +18,7 @@ from coordinator.testing.server import ExternalZooKeeper, ZooKeeperServer
 __all__ = [
     "ExternalZooKeeper",
     "FaultProxy",
+    "Faults",
     "ServerOptions",
     "ServerTLS",
     "ZooKeeperContainer",

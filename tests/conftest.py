@@ -63,7 +63,7 @@ def face(request: pytest.FixtureRequest) -> Iterator[Face]:
 @pytest.fixture(scope="session")
 def ensemble(pytestconfig: pytest.Config) -> Iterator[ZooKeeperEnsemble]:
     """Three servers; a test that breaks one mends it before it ends."""
-    with ZooKeeperEnsemble(3, tick=0.1) as three:
+    with ZooKeeperEnsemble(3, tick=0.1, quorum_links=True) as three:
         pytestconfig.stash[SERVED]["ensemble"] = f"{three.origin}, ZooKeeper {three.nodes[0].version}"
         yield three
 

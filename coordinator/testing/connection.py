@@ -57,6 +57,7 @@ class Connection:
         self.client = client
         self.server: socket.socket | None = None
         self.connected = False
+        self.since = self.retry_at = time.monotonic()
         self.up = Stream("up")
         self.down = Stream("down")
         self.down.clogged = False
@@ -81,10 +82,10 @@ class Connection:
             events |= selectors.EVENT_WRITE
         return events
 
-    def close(self, *, reset: bool) -> None:
-        """Close both sockets, by RST or by FIN."""
+    def close(self, *, reset: bool, spare: socket.socket | None = None) -> None:
+        """Close both sockets but the one to spare, by RST or by FIN."""
         for end in (self.client, self.server):
-            if end is None:
+            if end is None or end is spare:
                 continue
             with contextlib.suppress(OSError):
                 if reset:

@@ -184,6 +184,8 @@ class ZooKeeperContainer(ZooKeeperServer):
         self._environment = {name: placed(value, FILES) for name, value in self._render(options).items()}
         self._container: DockerContainer | None = None
         self._address = ("127.0.0.1", self._port)
+        self.network_address = ""
+        """Its address on the network of its ensemble, another one at each start; empty while it is down."""
         self.origin = f"container {self._image} via testcontainers"
 
     @property
@@ -227,10 +229,9 @@ class ZooKeeperContainer(ZooKeeperServer):
     def stop(self) -> None:
         """End it by SIGTERM; its data is kept."""
         if self._container is not None:
-            container = self._wrapped()
-            with contextlib.suppress(self._docker.errors.APIError):  # it was not paused
-                container.unpause()
-            container.stop(timeout=STOP_TIMEOUT)
+            self.thaw()
+            self._wrapped().stop(timeout=STOP_TIMEOUT)
+            self.network_address = ""
 
     def kill(self) -> None:
         """End it by SIGKILL; its data is kept."""
@@ -239,18 +240,22 @@ class ZooKeeperContainer(ZooKeeperServer):
             with contextlib.suppress(self._docker.errors.APIError):  # it does not run
                 container.kill("KILL")
             container.wait()
+            self.network_address = ""
 
     def freeze(self) -> None:
         """Freeze all its threads; connections stay open."""
         self._wrapped().pause()
 
     def thaw(self) -> None:
-        """End a freeze."""
-        self._wrapped().unpause()
+        """End a freeze, if it is frozen."""
+        if self._container is not None:
+            with contextlib.suppress(self._docker.errors.APIError):  # it is not paused
+                self._wrapped().unpause()
 
     def close(self) -> None:
         """Remove the container with its data."""
         container, self._container = self._container, None
+        self.network_address = ""
         atexit.unregister(self.close)
         if container is not None:
             with contextlib.suppress(self._docker.errors.NotFound):
@@ -264,6 +269,7 @@ class ZooKeeperContainer(ZooKeeperServer):
     def _launch(self) -> None:
         if self._container is not None:
             self._wrapped().start()
+            self._settle_in()
             return
         settle_image(self._image)
         _settle_reaper(self._docker)
@@ -273,9 +279,17 @@ class ZooKeeperContainer(ZooKeeperServer):
         try:
             container.start()
             self._address = self._published(container)
+            self._settle_in()
         except (self._docker.errors.APIError, OSError) as refused:
             self.close()
             raise ZooKeeperUnavailableError(f"{self.origin} cannot be started: {refused}") from refused
+
+    def _settle_in(self) -> None:
+        if self._member is not None:
+            container = self._wrapped()
+            container.reload()
+            network = container.attrs["NetworkSettings"]["Networks"][self._member.network]
+            self.network_address = str(network["IPAddress"])
 
     def _create(self) -> DockerContainer:
         from testcontainers.core.config import ConnectionMode
@@ -291,8 +305,6 @@ class ZooKeeperContainer(ZooKeeperServer):
         ports = {self._inner_port: self._port}
         if self._secure_port is not None:
             ports[SECURE_PORT] = self._secure_port
-        if self._member is not None:
-            ports |= self._member.published
         client = container.get_docker_client()
         if client.get_connection_mode() == ConnectionMode.docker_host and client.host() == "localhost":
             # Not open to the whole network; testcontainers' own types know ports only.

@@ -19,6 +19,7 @@ from coordinator.testing.ports import free_port
 from coordinator.testing.process import ZooKeeperProcess
 from coordinator.testing.provision import Kind, choose
 from coordinator.testing.quorum import QuorumLinks
+from coordinator.testing.security import FOLDER
 from coordinator.testing.server import POLL, START_TIMEOUT, ZooKeeperServer
 
 if TYPE_CHECKING:
@@ -39,17 +40,21 @@ class _Place:
     number: int
     port: int
     """For clients, on this host."""
+    host: str
+    """As the others find it."""
     peers: tuple[int, int]
-    """For quorum and election, on this host."""
-    address: str
-    """As the others find it: host and both ports."""
+    """Its ports for quorum and election."""
     client: str
     """What its line says about clients."""
 
     @property
     def line(self) -> str:
         """Its line in the configuration of all."""
-        return f"server.{self.number}={self.address};{self.client}"
+        return self.line_at(self.host)
+
+    def line_at(self, host: str) -> str:
+        """Its line, if it is found there."""
+        return f"server.{self.number}={host}:{self.peers[0]}:{self.peers[1]};{self.client}"
 
 
 class ZooKeeperEnsemble:
@@ -125,35 +130,40 @@ class ZooKeeperEnsemble:
         return {**options, "properties": properties, "config": config}
 
     def _place(self, number: int) -> _Place:
-        port, peers = free_port(), (free_port(), free_port())
+        port = free_port()
         if not self._contained:
-            return _Place(number, port, peers, f"127.0.0.1:{peers[0]}:{peers[1]}", f"127.0.0.1:{port}")
+            return _Place(number, port, "127.0.0.1", (free_port(), free_port()), f"127.0.0.1:{port}")
         # The same port inside as outside: what the configuration tells to clients is then right,
         # but for the name.
         inside = port if self._password else CLIENT_PORT
-        return _Place(number, port, peers, f"zk{number}:{QUORUM_PORT}:{ELECTION_PORT}", str(inside))
+        return _Place(number, port, f"zk{number}", (QUORUM_PORT, ELECTION_PORT), str(inside))
 
     def _server(self, place: _Place, members: Sequence[_Place]) -> ZooKeeperServer:
         options = ServerOptions(**self._options, port=place.port)
         lines = [self._line(place, other) for other in members]
         if not self._contained:
+            if self._links is not None:
+                options = _with_names(options, place, members)
             return ZooKeeperProcess(member=Member(place.number, lines), **options)
         member = Member(
             place.number,
             lines,
             self._network_name,
             place.port if self._password else 0,
-            dict(zip((QUORUM_PORT, ELECTION_PORT), place.peers, strict=True)) if self._links else {},
             self._links_host,
         )
         return ZooKeeperContainer(member=member, **options)
 
     def _line(self, reader: _Place, about: _Place) -> str:
         """How a server finds another one, or itself."""
-        if self._links is None or reader is about:
+        if self._links is None:
             return about.line
-        host = LINKS if self._contained else "127.0.0.1"
-        return self._links.line(reader.number, about.number, host, about.client)
+        if reader is not about:
+            host = LINKS if self._contained else "127.0.0.1"
+            return self._links.line(reader.number, about.number, host, about.client)
+        # What it calls itself has to be a wildcard to the others (quorum.py). A container has a network
+        # of its own to listen on; a process shall not listen on more than 127.0.0.1.
+        return about.line_at("0.0.0.0" if self._contained else f"zk{about.number}")  # noqa: S104
 
     def add(self, timeout: float = START_TIMEOUT) -> ZooKeeperServer:
         """Start one more server and make it a member; it is the last of ``nodes`` then.
@@ -306,16 +316,21 @@ class ZooKeeperEnsemble:
             if self._links is not None:
                 self._open_links(self._links)
         elif self._links is not None:
-            self._links.open("127.0.0.1")
+            self._links.open("127.0.0.1", self._find)
         self._each(lambda node: node.start(timeout))
         return self
+
+    def _find(self, number: int) -> str:
+        """Where a server is found by this process at this moment; empty while it is down."""
+        node = self._numbered[number]
+        return node.network_address if isinstance(node, ZooKeeperContainer) else "127.0.0.1"
 
     def _open_links(self, links: QuorumLinks) -> None:
         """Listen where the containers find this process: on the address that their network has here."""
         self._network.reload()
         gateway = self._network.attrs["IPAM"]["Config"][0]["Gateway"]
         try:
-            links.open(gateway)
+            links.open(gateway, self._find)
         except OSError as elsewhere:
             raise ConfigurationError(
                 f"quorum_links: the containers' network does not end on this machine ({gateway}: "
@@ -357,3 +372,13 @@ class ZooKeeperEnsemble:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _with_names(options: ServerOptions, own: _Place, members: Sequence[_Place]) -> ServerOptions:
+    """The options of a process to which its own name is 127.0.0.1 and those of the others a wildcard."""
+    names = [("127.0.0.1" if one is own else "0.0.0.0", f"zk{one.number}") for one in members]  # noqa: S104
+    hosts = "".join(f"{address} {name}\n" for address, name in [("127.0.0.1", "localhost"), *names])
+    named = options.copy()
+    named["files"] = {**options.get("files", {}), "hosts": hosts.encode()}
+    named["properties"] = {**options.get("properties", {}), "jdk.net.hosts.file": f"{FOLDER}/hosts"}
+    return named

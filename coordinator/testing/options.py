@@ -71,8 +71,6 @@ class Member:
     """The Docker network that the members share; containers only."""
     client_port: int = 0
     """The client port inside of a container, if not ZooKeeper's own."""
-    published: Mapping[int, int] = field(default_factory=dict)
-    """Further ports on this host's 127.0.0.1, by the port inside of a container."""
     names: Mapping[str, str] = field(default_factory=dict)
     """Addresses by further names of hosts that it can resolve; containers only."""
 

@@ -167,8 +167,9 @@ class ZooKeeperProcess(ZooKeeperServer):
         self._running().send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """End a freeze by SIGCONT."""
-        self._running().send_signal(signal.SIGCONT)
+        """End a freeze by SIGCONT, if it is frozen."""
+        if self._child is not None:
+            self._child.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         """Kill it and delete its data."""

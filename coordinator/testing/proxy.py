@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from coordinator.errors import ClosedError
 from coordinator.testing.connection import CHUNK, Connection, Stream
@@ -30,6 +30,8 @@ __all__ = ["FaultProxy"]
 
 #: Seconds that the thread may take to end; it takes one pass over the sockets.
 JOIN_TIMEOUT = 5.0
+#: Seconds between two attempts to reach a server that is still waited for.
+RETRY = 0.02
 
 
 class FaultProxy:
@@ -42,21 +44,26 @@ class FaultProxy:
         port: the server's port.
         listen: where it listens itself, an IPv4 address and a port; unless given, a free
             port of 127.0.0.1. With other addresses of 127/8, one name can have several.
+        connect_within: seconds for which a client's connection waits for a server that refuses
+            it; 0: it is reset at once.
 
     Raises:
         OSError: if the host cannot be resolved, or it cannot listen there.
     """
 
-    def __init__(self, host: str, port: int, *, listen: tuple[str, int] | None = None) -> None:
+    def __init__(
+        self, host: str, port: int, *, listen: tuple[str, int] | None = None, connect_within: float = 0.0
+    ) -> None:
         family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         self._family, self._target = family, target
         self._upstream = f"{host}:{port}"
         self._host, self._port = listen or ("127.0.0.1", free_port())
+        self._connect_within = connect_within
         self._latency = 0.0
         self._black = {"up": False, "down": False}
         self._cut_after: dict[str, int | None] = {"up": None, "down": None}
         self._connections: set[Connection] = set()
-        self._orphans: set[socket.socket] = set()  # ends at the server whose client's end was closed
+        self._orphans: set[socket.socket] = set()  # what is left of half-open connections
         self._deeds: deque[tuple[Callable[[], object], Future[None]]] = deque()
         self._lock = threading.Lock()
         self._closing = False  # under the lock: no further deeds
@@ -163,13 +170,13 @@ class FaultProxy:
         """End every connection by FIN, to both sides; what was kept is lost."""
         self._do(lambda: self._drop_all(reset=False))
 
-    def half_open(self) -> None:
-        """End every connection by FIN at the client's end; the server's end stays open and silent.
+    def half_open(self, *, open_end: Literal["client", "server"] = "server") -> None:
+        """End every connection by FIN at one end; the other one stays open and silent.
 
-        The server believes in them as long as it can do without an answer: half-open connections
-        (RFC 9293, 3.5.1). `cut`, `reset_all` and `mend` end them there as well.
+        Who is there believes in them for as long as he can do without an answer: half-open
+        connections (RFC 9293, 3.5.1). `cut`, `reset_all` and `mend` end them there as well.
         """
-        self._do(self._orphan_all)
+        self._do(lambda: self._orphan_all(open_end))
 
     def mend(self) -> None:
         """Break nothing any more: all knobs as they were in the beginning; what stands, stands."""
@@ -221,13 +228,15 @@ class FaultProxy:
             self._bury()
 
     def _patience(self) -> float | None:
-        """Seconds until the next chunk is due; None if only a socket can bring news."""
+        """Seconds until the next chunk or attempt is due; None if only a socket can bring news."""
         due = [
             stream.chunks[0][0] + self._latency
             for connection in self._connections
             for stream in (connection.up, connection.down)
             if stream.chunks and not stream.clogged and not self._black[stream.side]
         ]
+        if not self._black["up"]:
+            due += [connection.retry_at for connection in self._connections if connection.server is None]
         return max(min(due) - time.monotonic(), 0.0) if due else None
 
     def _obey(self) -> None:
@@ -267,18 +276,34 @@ class FaultProxy:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._connections.add(Connection(client))
 
+    def _where(self) -> tuple[Any, ...] | None:
+        """Where the server is at this moment; None if it is nowhere."""
+        return self._target
+
     def _connect(self, connection: Connection) -> None:
         server = socket.socket(self._family)
         server.settimeout(0)
         server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.server = server
-        if server.connect_ex(self._target) not in (0, errno.EINPROGRESS):
+        where = self._where()
+        if where is None or server.connect_ex(where) not in (0, errno.EINPROGRESS):
+            self._refused(connection)
+
+    def _refused(self, connection: Connection) -> None:
+        """The server is not to be reached: reset the client's connection, or try again in a moment."""
+        now = time.monotonic()
+        if now - connection.since >= self._connect_within:
             self._drop(connection, reset=True)
+            return
+        self._forget(connection.server)
+        if connection.server is not None:
+            connection.server.close()
+        connection.server, connection.retry_at = None, now + RETRY
 
     def _attend(self, connection: Connection, end: socket.socket, events: int) -> None:
         if end is connection.server and not connection.connected:
             if end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                self._drop(connection, reset=True)
+                self._refused(connection)
                 return
             connection.connected = True
         read, write = connection.streams(end)
@@ -294,7 +319,7 @@ class FaultProxy:
 
     def _serve(self, connection: Connection) -> None:
         """Pass on what is due, then tell the selector what to wait for."""
-        if connection.server is None and not self._black["up"]:
+        if connection.server is None and not self._black["up"] and connection.retry_at <= time.monotonic():
             self._connect(connection)
         for stream in (connection.up, connection.down):
             while connection in self._connections and self._pass(connection, stream):
@@ -357,11 +382,11 @@ class FaultProxy:
         elif key is not None and key.events != events:
             self._selector.modify(end, events, connection)
 
-    def _drop(self, connection: Connection, *, reset: bool) -> None:
+    def _drop(self, connection: Connection, *, reset: bool, spare: socket.socket | None = None) -> None:
         self._connections.discard(connection)
         for end in (connection.client, connection.server):
             self._forget(end)
-        connection.close(reset=reset)
+        connection.close(reset=reset, spare=spare)
 
     def _forget(self, end: socket.socket | None) -> None:
         if end is not None and self._selector.get_map().get(end) is not None:
@@ -373,17 +398,16 @@ class FaultProxy:
         for end in tuple(self._orphans):
             self._bury_orphan(end)
 
-    def _orphan_all(self) -> None:
+    def _orphan_all(self, open_end: Literal["client", "server"]) -> None:
         for connection in tuple(self._connections):
-            server, connection.server = connection.server, None
-            self._forget(server)
-            self._drop(connection, reset=False)
-            if server is not None:
-                self._orphans.add(server)
-                self._selector.register(server, selectors.EVENT_READ)
+            end = connection.client if open_end == "client" else connection.server
+            self._drop(connection, reset=False, spare=end)
+            if end is not None:
+                self._orphans.add(end)
+                self._selector.register(end, selectors.EVENT_READ)
 
     def _listen_in_vain(self, end: socket.socket) -> None:
-        """Read what nobody will get, until the server gives up."""
+        """Read what nobody will get, until the other side gives up."""
         try:
             over = not end.recv(CHUNK)
         except BlockingIOError:

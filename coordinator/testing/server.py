@@ -121,7 +121,7 @@ class ZooKeeperServer(abc.ABC):
 
     @abc.abstractmethod
     def thaw(self) -> None:
-        """End a freeze."""
+        """End a freeze, if it is frozen."""
 
     def wipe(self, timeout: float = START_TIMEOUT) -> None:
         """Stop, delete all data, start anew on the same port.

@@ -22,16 +22,6 @@ PATIENCE = 15.0
 """Seconds after which a test no longer believes that something will happen."""
 
 
-def eventually(what: Callable[[], T | None], describe: str = "", timeout: float = PATIENCE) -> T:
-    """Poll until it is true; for what the server knows and no event tells."""
-    end = time.monotonic() + timeout
-    while not (result := what()):
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {timeout} s: {describe or what}")
-        time.sleep(0.005)
-    return result
-
-
 class Record:
     """All events of a coordinator from the moment it was made, in order."""
 

@@ -9,6 +9,7 @@ from coordinator.testing.expiry import expire
 from coordinator.testing.faults import Faults
 from coordinator.testing.inspection import ephemerals, session_ids, watches
 from coordinator.testing.options import ServerOptions
+from coordinator.testing.polling import eventually, eventually_async
 from coordinator.testing.process import ZooKeeperProcess
 from coordinator.testing.provision import provide
 from coordinator.testing.proxy import FaultProxy
@@ -27,6 +28,8 @@ __all__ = [
     "ZooKeeperServer",
     "ZooKeeperUnavailableError",
     "ephemerals",
+    "eventually",
+    "eventually_async",
     "expire",
     "provide",
     "session_ids",

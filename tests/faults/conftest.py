@@ -9,9 +9,9 @@ import pytest
 from kazoo.client import KazooClient
 
 from coordinator import ChildrenView, Coordinator, Ephemeral, ZnodeView
-from coordinator.testing import FaultProxy, ZooKeeperServer, session_ids
+from coordinator.testing import FaultProxy, ZooKeeperServer, eventually, session_ids
 from tests.faces import Face
-from tests.support import Record, eventually, new_place, owner
+from tests.support import Record, new_place, owner
 
 
 @dataclass
@@ -65,4 +65,4 @@ def household(
     with face(proxy.hosts, session_timeout=timeout) as zk:
         yield furnish(zk, observer)
         session_id = zk.session.session_id
-    eventually(lambda: session_id not in session_ids(zookeeper), "the session is gone from the server")
+    eventually(lambda: session_id not in session_ids(zookeeper), message="the session is gone")

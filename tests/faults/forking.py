@@ -31,8 +31,9 @@ from kazoo.exceptions import ConnectionClosedError
 from coordinator import TLS, AsyncCoordinator, BaseEvent, Coordinator, Heartbeat, KazooHandler
 from coordinator.face import Face
 from coordinator.handles import TransactionHandle
+from coordinator.testing import eventually
 from tests.faces import Loop
-from tests.support import PATIENCE, Record, eventually, new_place
+from tests.support import PATIENCE, Record, new_place
 
 HANG = 40
 """Seconds after which a child that hangs shows where, and ends."""

@@ -22,8 +22,8 @@ from coordinator import (
 )
 from coordinator.engine.adoption import Adopted
 from coordinator.engine.rounds import Unheard
-from coordinator.testing import FaultProxy, ZooKeeperServer, ephemerals, session_ids, watches
-from tests.support import Record, eventually, expire_behind, in_thread, new_place, observing, owner, story
+from coordinator.testing import FaultProxy, ZooKeeperServer, ephemerals, eventually, session_ids, watches
+from tests.support import Record, expire_behind, in_thread, new_place, observing, owner, story
 
 HOW = r"KazooClient\(handler=coordinator\.KazooHandler\(\)\)"
 

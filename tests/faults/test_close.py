@@ -13,9 +13,17 @@ from pathlib import Path
 import pytest
 
 from coordinator import ClosedError, Coordinator, SessionEvent, StartError
-from coordinator.testing import FaultProxy, ZooKeeperServer, ephemerals, expire, session_ids, watches
+from coordinator.testing import (
+    FaultProxy,
+    ZooKeeperServer,
+    ephemerals,
+    eventually,
+    expire,
+    session_ids,
+    watches,
+)
 from tests.faces import Face
-from tests.support import Record, eventually, in_thread, new_place
+from tests.support import Record, in_thread, new_place
 
 PROMISE = 2.0
 
@@ -39,7 +47,7 @@ def no_descriptors_left(zookeeper: ZooKeeperServer, proxy: FaultProxy) -> Iterat
     yield
     proxy.blackhole = False
     proxy.reset_all()
-    eventually(lambda: descriptors() <= before, "every socket is closed", timeout=3)
+    eventually(lambda: descriptors() <= before, message="every socket is closed", timeout=3)
 
 
 def test_connected(face: Face, zookeeper: ZooKeeperServer, proxy: FaultProxy) -> None:

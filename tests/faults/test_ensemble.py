@@ -13,9 +13,16 @@ from kazoo.client import KazooClient, KazooState
 
 from coordinator import ClosedError, ConfigurationError, Coordinator, KazooHandler, Phase, StartError
 from coordinator.core.ensemble import parse
-from coordinator.testing import FaultProxy, ZooKeeperEnsemble, ZooKeeperServer, ephemerals, session_ids
+from coordinator.testing import (
+    FaultProxy,
+    ZooKeeperEnsemble,
+    ZooKeeperServer,
+    ephemerals,
+    eventually,
+    session_ids,
+)
 from coordinator.testing.ports import free_port
-from tests.support import Record, eventually, in_thread, new_place, observing, story
+from tests.support import Record, in_thread, new_place, observing, story
 
 THREAD_DIES = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 NOWHERE = "127.0.0.1:1"
@@ -77,7 +84,7 @@ def test_other_hosts_while_a_host_swallows_everything(zookeeper: ZooKeeperServer
         hosts = ",".join(one.hosts for one in silent)
         with Coordinator(hosts, start_timeout=0, session_timeout=60.0, connect_timeout=60.0) as zk:
             record = Record(zk)
-            eventually(lambda: any(one.connections for one in silent), "a handshake was sent")
+            eventually(lambda: any(one.connections for one in silent), message="a handshake was sent")
             zk.set_hosts(zookeeper.hosts)
             told = record.until("session.established")
             assert [event for event in told if event.kind == "connection.failed"] == []
@@ -99,7 +106,7 @@ def test_other_hosts_are_named_when_none_answers() -> None:
     """The error of the start names those that were tried last."""
     zk = Coordinator(NOWHERE, start_timeout=0.5)
     started = in_thread(zk.start)
-    eventually(lambda: zk.stats.connections_failed, "it has tried")
+    eventually(lambda: zk.stats.connections_failed, message="it has tried")
     zk.set_hosts("127.0.0.1:2")
     with pytest.raises(StartError, match=r"no session at 127\.0\.0\.1:2 in 0\.5 s"):
         started()
@@ -140,7 +147,7 @@ def test_the_link_moves_to_a_listed_server(
         assert zk.session.session_id == session_id
         assert worker.present
         assert ephemerals(zookeeper)[session_id] == {worker.path}
-        eventually(lambda: not proxy.connections, "the old link is closed")
+        eventually(lambda: not proxy.connections, message="the old link is closed")
 
 
 def test_a_link_is_not_left_for_nothing(proxy: FaultProxy, other: FaultProxy) -> None:
@@ -213,7 +220,7 @@ def test_closing_while_the_link_moves_ends_the_session(
         eventually(lambda: link.cause == "moved")
     with pytest.raises(ClosedError):
         slow()
-    eventually(lambda: session_id not in session_ids(zookeeper), "the session is gone", 5.0)
+    eventually(lambda: session_id not in session_ids(zookeeper), message="the session is gone", timeout=5.0)
 
 
 # -- names

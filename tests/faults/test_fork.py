@@ -19,10 +19,10 @@ import pytest
 
 from coordinator import AsyncCoordinator, Coordinator, awaiting, blocking
 from coordinator.handles import TransactionHandle
-from coordinator.testing import FaultProxy, ServerTLS, ZooKeeperServer, provide, session_ids
+from coordinator.testing import FaultProxy, ServerTLS, ZooKeeperServer, eventually, provide, session_ids
 from tests.certificates import Authority
 from tests.faults import forking
-from tests.support import PATIENCE, eventually
+from tests.support import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 5.0
@@ -201,9 +201,9 @@ def test_the_connection_does_not_outlive_the_parent(zookeeper: ZooKeeperServer, 
         assert session_id in session_ids(zookeeper)
         assert proxy.connections == 1
         playing.process.kill()
-        eventually(lambda: proxy.connections == 0, "nobody holds the connection")
+        eventually(lambda: proxy.connections == 0, message="nobody holds the connection")
         os.kill(child, 0)  # it lives
-        eventually(lambda: session_id not in session_ids(zookeeper), "it ends by its timeout")
+        eventually(lambda: session_id not in session_ids(zookeeper), message="it ends by its timeout")
         os.kill(child, signal.SIGKILL)
 
 

@@ -22,9 +22,9 @@ from coordinator import (
     ZnodeEvent,
     ZnodeUnreadable,
 )
-from coordinator.testing import FaultProxy, ZooKeeperServer, watches
+from coordinator.testing import FaultProxy, ZooKeeperServer, eventually, watches
 from tests.faces import Face
-from tests.support import Record, eventually, in_thread, new_place
+from tests.support import Record, in_thread, new_place
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_watches_are_freed(zk: Coordinator, zookeeper: ZooKeeperServer, observer
     observer.set(path, b"x")
     eventually(lambda: second.value == b"x")
     second.close()
-    eventually(lambda: not watched(), "the last view was closed")
+    eventually(lambda: not watched(), message="the last view was closed")
 
     seen = []
     view = zk.watch(path)
@@ -171,7 +171,7 @@ def test_watches_are_freed(zk: Coordinator, zookeeper: ZooKeeperServer, observer
     view.close()
     assert watched()
     observer.set(path, b"y")
-    eventually(lambda: seen, "the user's own watch still fires")
+    eventually(lambda: seen, message="the user's own watch still fires")
 
 
 def test_views_closed_at_the_same_time_free_their_watch(
@@ -201,7 +201,7 @@ def test_closing_a_view_spares_a_read_of_the_user_that_is_under_way(
         view.close()
         reading.get(timeout=5)
         observer.set(path, b"x")
-        eventually(lambda seen=seen: seen, "the user's watch fires")
+        eventually(lambda seen=seen: seen, message="the user's watch fires")
 
 
 def test_closing_a_view_does_not_deafen_another(zk: Coordinator, observer: KazooClient) -> None:
@@ -214,7 +214,7 @@ def test_closing_a_view_does_not_deafen_another(zk: Coordinator, observer: Kazoo
         first.close()
         eventually(lambda view=second: view.exists)
         observer.set(path, b"1")
-        eventually(lambda view=second: view.value == b"1", "the other view hears of it")
+        eventually(lambda view=second: view.value == b"1", message="the other view hears of it")
         second.close()
 
 

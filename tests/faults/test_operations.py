@@ -27,9 +27,9 @@ from coordinator.core.requests import Create, Get
 from coordinator.core.session import LinkDown
 from coordinator.engine import clock
 from coordinator.engine.waiters import ThreadWaiter
-from coordinator.testing import FaultProxy
+from coordinator.testing import FaultProxy, eventually
 from tests.faces import Face
-from tests.support import Record, eventually, in_thread, new_place
+from tests.support import Record, in_thread, new_place
 
 
 @pytest.fixture
@@ -110,12 +110,12 @@ def test_held_operations_are_carried_out_in_order(
     """What is asked while suspended is done on the next link, in the order in which it was asked."""
     path = new_place()
     create = in_thread(lambda: suspended.create(path, b"0"))
-    eventually(lambda: suspended._engine._kernel.calls, "the create is held")
+    eventually(lambda: suspended._engine._kernel.calls, message="the create is held")
     sets = []
     for number in range(1, 4):
         held = len(suspended._engine._kernel.calls)
         sets.append(in_thread(lambda number=number: suspended.set(path, b"%d" % number)))
-        eventually(lambda held=held: len(suspended._engine._kernel.calls) > held, "it is held")
+        eventually(lambda held=held: len(suspended._engine._kernel.calls) > held, message="it is held")
     resume(suspended, proxy)
     assert create() == path
     assert [wait().version for wait in sets] == [1, 2, 3]
@@ -146,7 +146,7 @@ def test_nothing_is_sent_on_a_dying_link(zk: Coordinator, proxy: FaultProxy) -> 
     link.bury("closed")
     sent = link.frames_out
     reading = in_thread(lambda: zk.get("/").path)
-    eventually(lambda: zk._engine._kernel._runner._held, "it is held")
+    eventually(lambda: zk._engine._kernel._runner._held, message="it is held")
     assert link.frames_out == sent
     proxy.cut()
     assert reading() == "/"
@@ -188,7 +188,7 @@ def test_read_is_asked_again_on_the_next_link(
     observer.create(path, b"x")
     proxy.blackhole_down = True
     reading = in_thread(lambda: zk.get(path).value)
-    eventually(lambda: zk._engine._kernel._runner._flying, "it was sent")
+    eventually(lambda: zk._engine._kernel._runner._flying, message="it was sent")
     proxy.reset_all()
     proxy.blackhole_down = False
     assert reading() == b"x"

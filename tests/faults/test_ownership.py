@@ -25,10 +25,10 @@ from coordinator import (
     SessionResumed,
 )
 from coordinator.models import hex_id
-from coordinator.testing import FaultProxy, ZooKeeperServer, expire, session_ids
+from coordinator.testing import FaultProxy, ZooKeeperServer, eventually, expire, session_ids
 from tests.faces import Face
 from tests.faults.conftest import Household
-from tests.support import Record, eventually, in_thread, new_place, owner, story
+from tests.support import Record, in_thread, new_place, owner, story
 
 THREAD_DIES = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 

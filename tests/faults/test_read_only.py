@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from coordinator import Coordinator, OperationTimeoutError, ReadOnlyError
-from coordinator.testing import FaultProxy, ZooKeeperEnsemble, ZooKeeperServer
-from tests.support import Record, eventually, new_place, story
+from coordinator.testing import FaultProxy, ZooKeeperEnsemble, ZooKeeperServer, eventually
+from tests.support import Record, new_place, story
 
 pytestmark = pytest.mark.timeout(120)
 DOWN = ["connection.closed", "session.suspended"]

@@ -9,10 +9,10 @@ import pytest
 from kazoo.client import KazooClient
 
 from coordinator import AuthFailedError, CoordinatorError, SessionSuspended
-from coordinator.testing import FaultProxy, ZooKeeperEnsemble, ZooKeeperServer, session_ids
+from coordinator.testing import FaultProxy, ZooKeeperEnsemble, ZooKeeperServer, eventually, session_ids
 from tests.faces import Face
 from tests.faults.conftest import Household, furnish
-from tests.support import Record, eventually, expire_behind, new_place, observing, owner, story
+from tests.support import Record, expire_behind, new_place, observing, owner, story
 
 THREAD_DIES = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 RECREATED = ["ephemeral.recreated"] * 3
@@ -131,7 +131,7 @@ def _expire_by_silence(household: Household, zookeeper: ZooKeeperServer, proxy: 
     down = household.record.until("session.lapsed")
     assert story(down) == [*LOST, "session.lapsed"]
     assert down[-1].silent_for >= household.zk.session.timeout
-    eventually(lambda: session_id not in session_ids(zookeeper), "the server expires the session")
+    eventually(lambda: session_id not in session_ids(zookeeper), message="the server expires the session")
 
 
 def test_half_open_link_under_traffic(household: Household, proxy: FaultProxy, observer: KazooClient) -> None:
@@ -345,7 +345,7 @@ def test_closing_while_suspended_ends_the_session_if_the_link_returns(
     heal.start()
     zk.close()
     heal.join()
-    eventually(lambda: session_id not in session_ids(zookeeper), "the session is gone", timeout=2)
+    eventually(lambda: session_id not in session_ids(zookeeper), message="the session is gone", timeout=2)
 
 
 def test_start_without_a_server_which_comes_later(

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from coordinator.testing import eventually
 from coordinator.testing.container import import_docker
 from coordinator.testing.errors import ZooKeeperUnavailableError
 from coordinator.testing.ports import free_port
 from coordinator.testing.process import find_installation
 from tests.command import Command, run
-from tests.support import eventually, observing
+from tests.support import observing
 
 if TYPE_CHECKING:
     from coordinator.testing import ZooKeeperServer
@@ -118,7 +119,7 @@ def test_ended_while_it_starts_it_leaves_nothing(kind: Kind) -> None:
     """A container that is being created is not forgotten."""
     with Command("dev", "--port", "0", environment=kind.environment) as command:
         command.until("looking for", stream="err")
-        eventually(kind.left, "something to be left behind")
+        eventually(kind.left, message="something to be left behind")
         assert command.end(signal.SIGTERM) == 143
     assert command.out == []
 

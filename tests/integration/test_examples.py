@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 from kazoo.client import KazooClient
 
-from coordinator.testing import FaultProxy, ZooKeeperServer
-from tests.support import eventually, new_place
+from coordinator.testing import FaultProxy, ZooKeeperServer, eventually
+from tests.support import new_place
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,12 +82,12 @@ def test_gunicorn(place: str, observer: KazooClient, preload: bool) -> None:
         return set(observer.get_children(f"{chroot}/web")) if observer.exists(f"{chroot}/web") else set()
 
     with running(*command, hosts=place) as process:
-        eventually(lambda: len(present()) == 2, "two workers")
+        eventually(lambda: len(present()) == 2, message="two workers")
         with urllib.request.urlopen(f"http://{bind}/", timeout=10) as answer:
             assert set(answer.read().decode().split()) == present()
         first = sorted(present())[0]
         os.kill(int(first.rpartition("-")[2]), signal.SIGTERM)
-        eventually(lambda: first not in present() and len(present()) == 2, "the worker is replaced")
+        eventually(lambda: first not in present() and len(present()) == 2, message="the worker is replaced")
         process.terminate()
         output, _ = process.communicate(timeout=20)
         assert present() == set()  # at once: each of them closed its session
@@ -106,18 +106,18 @@ def test_fastapi(place: str, observer: KazooClient, zookeeper: ZooKeeperServer) 
             hosts=proxy.hosts + chroot,
         ) as process,
     ):  # fmt: skip
-        eventually(lambda: observer.exists(f"{chroot}/services/greeter"), "it has started")
-        eventually(lambda: _answer(port, "/greeting/ada") == (200, "hello, ada"), "it serves")
+        eventually(lambda: observer.exists(f"{chroot}/services/greeter"), message="it has started")
+        eventually(lambda: _answer(port, "/greeting/ada") == (200, "hello, ada"), message="it serves")
         assert len(observer.get_children(f"{chroot}/services/greeter")) == 1
         assert _answer(port, "/config", {"greeting": "moin"}) == (200, 1)
-        eventually(lambda: _answer(port, "/greeting/ada") == (200, "moin, ada"), "it follows")
+        eventually(lambda: _answer(port, "/greeting/ada") == (200, "moin, ada"), message="it follows")
         assert _answer(port, "/health") == (200, {"session": "connected"})
         proxy.refuse = True
         proxy.cut()
-        eventually(lambda: _answer(port, "/health") == (503, {"session": "suspended"}), "it says so")
+        eventually(lambda: _answer(port, "/health") == (503, {"session": "suspended"}), message="it says so")
         assert _answer(port, "/greeting/ada") == (200, "moin, ada")  # the last known configuration
         proxy.refuse = False
-        eventually(lambda: _answer(port, "/health")[0] == 200, "it is back")
+        eventually(lambda: _answer(port, "/health")[0] == 200, message="it is back")
         process.terminate()
         output, _ = process.communicate(timeout=20)
         assert observer.get_children(f"{chroot}/services/greeter") == []
@@ -158,12 +158,12 @@ def test_threaded_worker(place: str, observer: KazooClient) -> None:
         for process in (one, two):
             assert process.stdout is not None
             assert process.stdout.readline() == "4 threads wait for tasks\n"
-        eventually(lambda: len(results()) == 20, "all but what is claimed are done")
+        eventually(lambda: len(results()) == 20, message="all but what is claimed are done")
         assert "t-held" not in results()
         observer.delete(f"{chroot}/claims/t-held")  # that worker has died
-        eventually(lambda: results().get("t-held") == b"T-HELD", "somebody else does it")
+        eventually(lambda: results().get("t-held") == b"T-HELD", message="somebody else does it")
         observer.create(f"{chroot}/tasks/t-late", b"late")
-        eventually(lambda: "t-late" in results(), "new ones are done")
+        eventually(lambda: "t-late" in results(), message="new ones are done")
         outputs = []
         for process in (one, two):
             process.terminate()

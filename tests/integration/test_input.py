@@ -23,8 +23,8 @@ from coordinator import (
     StartError,
 )
 from coordinator.core.layout import REQUEST_LIMIT
-from coordinator.testing import FaultProxy, ZooKeeperServer
-from tests.support import Record, eventually, new_place, observing
+from coordinator.testing import FaultProxy, ZooKeeperServer, eventually
+from tests.support import Record, new_place, observing
 
 BAD_PATHS = ["", "relative", "/a//b", "/a/", "/a/../b", "/a/./b", "/a\0b", "/a\x01", b"/bytes", None]
 

@@ -20,8 +20,8 @@ from coordinator import (
     Sasl,
     SessionClosed,
 )
-from coordinator.testing import FaultProxy, ZooKeeperServer, provide, session_ids
-from tests.support import Record, eventually, expire_behind, new_place, story
+from coordinator.testing import FaultProxy, ZooKeeperServer, eventually, provide, session_ids
+from tests.support import Record, expire_behind, new_place, story
 
 PASSWORD = "planted-secret"
 BOB = Sasl(username="bob", password=PASSWORD)

@@ -16,7 +16,7 @@ from coordinator.engine import follow
 from coordinator.engine.dial import Dialler, addresses
 from coordinator.engine.follow import Follower
 from coordinator.engine.scout import Scout, Verdict, survey
-from tests.support import eventually
+from coordinator.testing import eventually
 
 SERVING = {b"srvr": b"Zookeeper version: 3.9.3\nMode: follower\n"}
 REFUSED = b"%s is not executed because it is not in the whitelist.\n"
@@ -190,7 +190,7 @@ def test_one_that_did_not_answer_is_asked_again(talkers: Any, following: Any) ->
     assert port.told[0] == ([alive.address], [late.address])
     late.answers = SERVING
     eventually(lambda: port.told[-1] == ([alive.address, late.address], []))
-    eventually(lambda: follower._scout is None, "nothing is left to ask")
+    eventually(lambda: follower._scout is None, message="nothing is left to ask")
 
 
 def test_the_next_configuration_takes_over_at_once(

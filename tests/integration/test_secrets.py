@@ -22,9 +22,9 @@ from coordinator import (
     Sasl,
     Settings,
 )
-from coordinator.testing import FaultProxy, ServerTLS, ZooKeeperServer, expire, provide
+from coordinator.testing import FaultProxy, ServerTLS, ZooKeeperServer, eventually, expire, provide
 from tests.certificates import Authority
-from tests.support import Record, eventually, expire_behind, new_place
+from tests.support import Record, expire_behind, new_place
 
 PLANTED = "planted-secret"
 

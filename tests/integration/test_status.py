@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from coordinator.cli.status import Status
-from coordinator.testing import FaultProxy
+from coordinator.testing import FaultProxy, eventually
 from coordinator.testing.ports import free_port
 from tests.command import run
-from tests.support import eventually
 
 if TYPE_CHECKING:
     from coordinator.testing import ZooKeeperEnsemble, ZooKeeperServer
@@ -88,7 +87,7 @@ def test_without_a_quorum_it_is_unhealthy(ensemble: ZooKeeperEnsemble) -> None:
     for node in down:
         node.kill()
     try:
-        eventually(lambda: not left.mode, "the last one notices")
+        eventually(lambda: not left.mode, message="the last one notices")
         code, found = status(ensemble.hosts, "--timeout", "2")
         assert (code, found.status, found.session, found.sync) == (1, "unhealthy", None, None)
         assert not found.quorum.majority

@@ -20,8 +20,8 @@ from coordinator import (
 )
 from coordinator.engine import fanout
 from coordinator.events import event_adapter
-from coordinator.testing import FaultProxy, ZooKeeperServer, expire
-from tests.support import Record, eventually, expire_behind, new_place
+from coordinator.testing import FaultProxy, ZooKeeperServer, eventually, expire
+from tests.support import Record, expire_behind, new_place
 
 
 def test_the_loop_of_the_readme_sees_established(zookeeper: ZooKeeperServer) -> None:

@@ -29,6 +29,7 @@ from coordinator.testing import (
     ZooKeeperServer,
     ZooKeeperUnavailableError,
     ephemerals,
+    eventually,
     expire,
     provide,
     session_ids,
@@ -41,7 +42,7 @@ from coordinator.testing.process import find_installation
 from tests.certificates import Authority
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 LIMIT = 10.0
 
@@ -80,15 +81,6 @@ class States:
     def _contains(self, states: tuple[str, ...]) -> bool:
         rest = iter(self.seen)
         return all(state in rest for state in states)
-
-
-def eventually(holds: Callable[[], object], limit: float = LIMIT) -> None:
-    """Poll a server that offers no event to wait on."""
-    tick = threading.Event()
-    deadline = time.monotonic() + limit
-    while not holds():
-        assert time.monotonic() < deadline, f"not so after {limit} s"
-        tick.wait(0.02)
 
 
 def _process_is_possible() -> bool:

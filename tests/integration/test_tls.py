@@ -22,9 +22,9 @@ from coordinator import (
     StartError,
     TLSError,
 )
-from coordinator.testing import FaultProxy, ServerTLS, ZooKeeperServer, provide
+from coordinator.testing import FaultProxy, ServerTLS, ZooKeeperServer, eventually, provide
 from tests.certificates import Authority
-from tests.support import Record, eventually, expire_behind, new_place
+from tests.support import Record, expire_behind, new_place
 
 AUTHORITY = Authority("ours")
 STRANGER = Authority("somebody else's")

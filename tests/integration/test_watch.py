@@ -12,10 +12,10 @@ import pytest
 from kazoo.client import KazooClient
 
 from coordinator import events
-from coordinator.testing import FaultProxy, ZooKeeperServer, session_ids, watches
+from coordinator.testing import FaultProxy, ZooKeeperServer, eventually, session_ids, watches
 from coordinator.testing.ports import free_port
 from tests.command import Command, run, start
-from tests.support import PATIENCE, eventually, new_place
+from tests.support import PATIENCE, new_place
 
 
 def told(lines: list[str]) -> list[Any]:
@@ -25,7 +25,7 @@ def told(lines: list[str]) -> list[Any]:
 
 def watched(server: ZooKeeperServer, *paths: str) -> None:
     """Wait until the server keeps watches on these paths."""
-    eventually(lambda: set(paths) <= set(watches(server)), f"watches on {paths}")
+    eventually(lambda: set(paths) <= set(watches(server)), message=f"watches on {paths}")
 
 
 def test_as_json_every_line_is_an_event(zookeeper: ZooKeeperServer, observer: KazooClient) -> None:
@@ -93,7 +93,7 @@ def test_it_goes_on_over_a_cut_and_an_expiry(
         proxy.reset_all()
         command.until("session.suspended")
         observer.set(place, b"2")
-        eventually(lambda: first.session_id not in session_ids(zookeeper), "the session has expired")
+        eventually(lambda: first.session_id not in session_ids(zookeeper), message="the session has expired")
         proxy.refuse = False
         command.until("session.expired")
         assert told([command.until("session.established")])[0].previous_session_id == first.session_id

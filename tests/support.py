@@ -1,4 +1,4 @@
-"""What the tests against a real server share: a record of events, a place of one's own, an observer."""
+"""What the tests against a real server share: a place of one's own, an observer."""
 
 from __future__ import annotations
 
@@ -13,57 +13,12 @@ from typing import Any, TypeVar
 from kazoo.client import KazooClient
 from kazoo.retry import KazooRetry
 
-from coordinator import ClosedError, ConnectionFailed, Coordinator, CoordinatorError
-from coordinator.events import BaseEvent
+from coordinator import ConnectionFailed, Coordinator, CoordinatorError
 from coordinator.testing import FaultProxy, ZooKeeperServer, ephemerals, expire
 
 T = TypeVar("T")
 PATIENCE = 15.0
 """Seconds after which a test no longer believes that something will happen."""
-
-
-class Record:
-    """All events of a coordinator from the moment it was made, in order."""
-
-    def __init__(self, zk: Coordinator, *kinds: type[BaseEvent]) -> None:
-        self._stream = zk.events(*kinds)
-        self.events: list[Any] = []
-
-    def until(self, *wanted: str, timeout: float = PATIENCE) -> list[Any]:
-        """Read until each of these kinds was seen once more, in any order; return what was read."""
-        missing = list(wanted)
-        read: list[Any] = []
-        end = time.monotonic() + timeout
-        while missing:
-            try:
-                event = self._stream.next(max(0.0, end - time.monotonic()))
-            except (TimeoutError, ClosedError) as error:
-                raise AssertionError(f"no {missing} after {story(read)} ({error!r})") from None
-            read.append(event)
-            if event.kind in missing:
-                missing.remove(event.kind)
-        self.events += read
-        return read
-
-    def rest(self) -> list[Any]:
-        """Read to the end of the stream."""
-        read = list(self._stream)
-        self.events += read
-        return read
-
-    def quiet(self, seconds: float) -> list[Any]:
-        """Return what comes within that time: to show that something does not."""
-        read: list[Any] = []
-        end = time.monotonic() + seconds
-        while True:
-            try:
-                read.append(self._stream.next(max(0.0, end - time.monotonic())))
-            except (TimeoutError, ClosedError):
-                self.events += read
-                return read
-
-    def close(self) -> None:
-        self._stream.close()
 
 
 def story(events: list[Any]) -> list[str]:

@@ -9,9 +9,9 @@ import pytest
 from kazoo.client import KazooClient
 
 from coordinator import ChildrenView, Coordinator, Ephemeral, ZnodeView
-from coordinator.testing import FaultProxy, ZooKeeperServer, eventually, session_ids
+from coordinator.testing import EventRecord, FaultProxy, ZooKeeperServer, eventually, session_ids
 from tests.faces import Face
-from tests.support import Record, new_place, owner
+from tests.support import new_place, owner
 
 
 @dataclass
@@ -19,7 +19,7 @@ class Household:
     """Three ephemerals, a view of a znode and one of its siblings, and the record of it all."""
 
     zk: Coordinator
-    record: Record
+    record: EventRecord
     base: str
     workers: list[Ephemeral]
     config: ZnodeView[bytes]
@@ -41,7 +41,7 @@ class Household:
 
 def furnish(zk: Coordinator, observer: KazooClient) -> Household:
     """Let a started coordinator keep things, and read its events up to there."""
-    record = Record(zk)
+    record = EventRecord(zk)
     base = new_place()
     observer.create(f"{base}/config", b"one", makepath=True)
     workers = [zk.ephemeral(f"{base}/workers/w-{number}", b"here") for number in range(3)]

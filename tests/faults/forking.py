@@ -31,9 +31,9 @@ from kazoo.exceptions import ConnectionClosedError
 from coordinator import TLS, AsyncCoordinator, BaseEvent, Coordinator, Heartbeat, KazooHandler
 from coordinator.face import Face
 from coordinator.handles import TransactionHandle
-from coordinator.testing import eventually
+from coordinator.testing import EventRecord, eventually
 from tests.faces import Loop
-from tests.support import PATIENCE, Record, new_place
+from tests.support import PATIENCE, new_place
 
 HANG = 40
 """Seconds after which a child that hangs shows where, and ends."""
@@ -280,7 +280,7 @@ def locked(hosts: str) -> None:
 def suspended(hosts: str) -> None:
     """The link is gone; the test cuts it, and lets it come back when the child has ended."""
     with Coordinator(hosts, session_timeout=2.0) as zk:
-        record, objects = Record(zk), house(zk)
+        record, objects = EventRecord(zk), house(zk)
         say(ready=True)
         record.until("session.suspended")
         wait(fork(lambda: ask_all(*objects)))

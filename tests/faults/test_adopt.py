@@ -22,8 +22,16 @@ from coordinator import (
 )
 from coordinator.engine.adoption import Adopted
 from coordinator.engine.rounds import Unheard
-from coordinator.testing import FaultProxy, ZooKeeperServer, ephemerals, eventually, session_ids, watches
-from tests.support import Record, expire_behind, in_thread, new_place, observing, owner, story
+from coordinator.testing import (
+    EventRecord,
+    FaultProxy,
+    ZooKeeperServer,
+    ephemerals,
+    eventually,
+    session_ids,
+    watches,
+)
+from tests.support import expire_behind, in_thread, new_place, observing, owner, story
 
 HOW = r"KazooClient\(handler=coordinator\.KazooHandler\(\)\)"
 
@@ -49,7 +57,7 @@ def test_adopted_when_connected(theirs: KazooClient) -> None:
     theirs.start()
     client_id = theirs.client_id
     zk = Coordinator.adopt(theirs)
-    record, path = Record(zk), new_place()
+    record, path = EventRecord(zk), new_place()
     with zk:
         assert zk.kazoo is theirs
         assert zk.session.session_id == client_id[0]
@@ -71,7 +79,7 @@ def test_adopted_when_connected(theirs: KazooClient) -> None:
 def test_adopted_before_it_is_started(theirs: KazooClient) -> None:
     """It is its owner who starts it."""
     zk = Coordinator.adopt(theirs, start_timeout=10.0)
-    record = Record(zk)
+    record = EventRecord(zk)
     started = in_thread(zk.start)
     assert not record.quiet(0.1)
     theirs.start()
@@ -153,7 +161,7 @@ def test_an_expiry_is_told_and_recovered_from(
     if adopted_at == "stopped":
         zk.start()
     theirs.start()
-    record = Record(zk)
+    record = EventRecord(zk)
     zk.start()
     record.until("session.established")
     worker = zk.ephemeral(f"{base}/w")
@@ -191,7 +199,7 @@ def test_a_cut_is_survived(theirs: KazooClient, proxy: FaultProxy) -> None:
     proxy.refuse = True
     proxy.cut()
     eventually(lambda: not theirs.connected)
-    record = Record(zk)
+    record = EventRecord(zk)
     zk.start()
     proxy.refuse = False
     assert story(record.until("session.established")) == ["connection.opened", "session.established"]
@@ -214,7 +222,7 @@ def test_adopted_in_the_moment_of_the_connection(
 ) -> None:
     """kazoo says connected before it tells its listeners: a link both seen and heard of is one."""
     zk = Coordinator.adopt(theirs, start_timeout=0)
-    record = Record(zk)
+    record = EventRecord(zk)
     live, begun = theirs._live.set, threading.Event()
 
     def set_and_adopt() -> None:
@@ -237,7 +245,7 @@ def test_a_link_that_dies_while_it_is_looked_at(theirs: KazooClient, proxy: Faul
     theirs.start()
     proxy.blackhole = True
     zk = Coordinator.adopt(theirs, start_timeout=0)
-    record = Record(zk)
+    record = EventRecord(zk)
     zk.start()
     proxy.cut()
     eventually(lambda: not theirs.connected)
@@ -272,7 +280,7 @@ def test_adoption_in_a_storm(theirs: KazooClient, proxy: FaultProxy) -> None:
         thread = threading.Thread(target=storm)
         thread.start()
         zk = Coordinator.adopt(theirs, start_timeout=0)
-        record = Record(zk)
+        record = EventRecord(zk)
         zk.start()
         time.sleep(0.02)  # of the storm
         over.set()
@@ -291,7 +299,7 @@ def test_closed_while_suspended(theirs: KazooClient, proxy: FaultProxy, observer
     theirs.start()
     path = new_place()
     zk = Coordinator.adopt(theirs).start()
-    record = Record(zk)
+    record = EventRecord(zk)
     zk.ephemeral(path)
     proxy.refuse = True
     proxy.cut()
@@ -313,7 +321,7 @@ def test_closed_while_the_link_comes_back(
     client.start()
     path = new_place()
     zk = Coordinator.adopt(client).start()
-    record = Record(zk)
+    record = EventRecord(zk)
     zk.ephemeral(path)
     proxy.refuse = True
     proxy.cut()
@@ -331,7 +339,7 @@ def test_its_owner_stops_it(theirs: KazooClient, proxy: FaultProxy, state: str) 
     """That is the end, with a reason of its own; once started again it may be adopted again."""
     theirs.start()
     zk = Coordinator.adopt(theirs).start()
-    record = Record(zk)
+    record = EventRecord(zk)
     if state == "suspended":
         proxy.refuse = True
         proxy.cut()
@@ -359,7 +367,7 @@ def test_its_thread_ends_by_itself(proxy: FaultProxy) -> None:
     client = KazooClient(proxy.hosts, handler=handler, timeout=1.5, connection_retry=retry)
     client.start()
     zk = Coordinator.adopt(client).start()
-    record = Record(zk)
+    record = EventRecord(zk)
     proxy.refuse = True
     proxy.cut()
     closed = record.rest()[-1]
@@ -374,7 +382,7 @@ def test_an_outage_with_kazoos_own_retries(theirs: KazooClient, proxy: FaultProx
     """kazoo cuts its ever longer pauses into slices: each round is told once, and with its own pause."""
     theirs.start()
     with Coordinator.adopt(theirs) as zk:
-        record = Record(zk)
+        record = EventRecord(zk)
         proxy.refuse = True
         proxy.cut()
         failed = [record.until("connection.failed")[-1] for _ in range(10)]
@@ -388,7 +396,7 @@ def test_a_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
     """With kazoo's own retries, too, such a round is told once, as what it is."""
     client = KazooClient("zk.invalid:2181", handler=KazooHandler())
     zk = Coordinator.adopt(client, start_timeout=0)
-    record = Record(zk)
+    record = EventRecord(zk)
     zk.start()
     looked_up = []
     real = socket.getaddrinfo

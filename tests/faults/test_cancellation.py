@@ -16,7 +16,14 @@ from kazoo.exceptions import NoNodeError
 
 import coordinator
 from coordinator import AsyncCoordinator, SessionEvent
-from coordinator.testing import FaultProxy, ZooKeeperServer, ephemerals, session_ids, watches
+from coordinator.testing import (
+    FaultProxy,
+    ZooKeeperServer,
+    ephemerals,
+    eventually_async,
+    session_ids,
+    watches,
+)
 from tests.support import new_place
 
 LATENCY = 0.03
@@ -373,13 +380,12 @@ def _tree(observer: KazooClient, path: str) -> set[str]:
 
 async def settles(look: Callable[[], Any], expected: Any) -> None:
     """Wait until it looks like that, but not for ever."""
-    seen = look()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(10):
-            while seen != expected:
-                await asyncio.sleep(0.01)
-                seen = look()
-    assert seen == expected
+
+    def so() -> bool:
+        assert look() == expected
+        return True
+
+    await eventually_async(so)
 
 
 def _cases() -> list[Any]:

@@ -14,6 +14,7 @@ import pytest
 
 from coordinator import ClosedError, Coordinator, SessionEvent, StartError
 from coordinator.testing import (
+    EventRecord,
     FaultProxy,
     ZooKeeperServer,
     ephemerals,
@@ -23,7 +24,7 @@ from coordinator.testing import (
     watches,
 )
 from tests.faces import Face
-from tests.support import Record, in_thread, new_place
+from tests.support import in_thread, new_place
 
 PROMISE = 2.0
 
@@ -76,7 +77,7 @@ def test_connecting_to_nobody(face: Face, proxy: FaultProxy) -> None:
     """Refused, again and again."""
     proxy.refuse = True
     zk = face(proxy.hosts, start_timeout=0).start()
-    record = Record(zk)
+    record = EventRecord(zk)
     record.until("connection.failed")
     with promised():
         zk.close()
@@ -107,7 +108,7 @@ def test_in_the_handshake(face: Face, proxy: FaultProxy) -> None:
 def test_verifying(face: Face, zookeeper: ZooKeeperServer, proxy: FaultProxy) -> None:
     """The server accepted the session, and the link froze before the first round trip."""
     zk = face(proxy.hosts, start_timeout=0, session_timeout=30.0)
-    record = Record(zk)
+    record = EventRecord(zk)
     proxy.latency = 0.15  # the handshake's answer passes; the proof's is still under way
     zk.start()
     record.until("connection.opened")
@@ -134,7 +135,7 @@ def test_frozen(face: Face, proxy: FaultProxy) -> None:
 def test_lapsed(face: Face, proxy: FaultProxy) -> None:
     """Long after the session can have lived."""
     zk = face(proxy.hosts, session_timeout=0.5).start()
-    record = Record(zk)
+    record = EventRecord(zk)
     proxy.refuse = True
     proxy.cut()
     record.until("session.lapsed")
@@ -151,7 +152,7 @@ def test_in_a_recovery(face: Face, zookeeper: ZooKeeperServer, proxy: FaultProxy
     for number in range(200):
         zk.ephemeral(f"{base}/{number}", wait=False)
     zk.exists(base)
-    record = Record(zk)
+    record = EventRecord(zk)
     proxy.latency = 0.01
     expire(zk.kazoo.client_id, zookeeper.hosts)
     record.until("recovery.started")
@@ -207,7 +208,7 @@ def test_start_that_fails_closes(face: Face, proxy: FaultProxy) -> None:
     """A start without a server leaves nothing behind, and says what was wrong."""
     proxy.refuse = True
     zk = face(proxy.hosts, start_timeout=0.3)
-    record = Record(zk)
+    record = EventRecord(zk)
     began = time.monotonic()
     with pytest.raises(StartError, match=f"{proxy.hosts}: refused") as failed:
         zk.start()

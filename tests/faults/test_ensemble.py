@@ -14,6 +14,7 @@ from kazoo.client import KazooClient, KazooState
 from coordinator import ClosedError, ConfigurationError, Coordinator, KazooHandler, Phase, StartError
 from coordinator.core.ensemble import parse
 from coordinator.testing import (
+    EventRecord,
     FaultProxy,
     ZooKeeperEnsemble,
     ZooKeeperServer,
@@ -22,7 +23,7 @@ from coordinator.testing import (
     session_ids,
 )
 from coordinator.testing.ports import free_port
-from tests.support import Record, in_thread, new_place, observing, story
+from tests.support import in_thread, new_place, observing, story
 
 THREAD_DIES = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 NOWHERE = "127.0.0.1:1"
@@ -62,7 +63,7 @@ def test_other_hosts_while_nobody_answers(proxy: FaultProxy, zookeeper: ZooKeepe
     zk = Coordinator(
         NOWHERE, start_timeout=0, retry_first_delay=60.0, retry_max_delay=300.0, session_timeout=5.0
     )
-    record = Record(zk)
+    record = EventRecord(zk)
     with zk:
         record.until("connection.failed")
         zk.set_hosts(proxy.hosts)
@@ -83,7 +84,7 @@ def test_other_hosts_while_a_host_swallows_everything(zookeeper: ZooKeeperServer
             one.blackhole = True
         hosts = ",".join(one.hosts for one in silent)
         with Coordinator(hosts, start_timeout=0, session_timeout=60.0, connect_timeout=60.0) as zk:
-            record = Record(zk)
+            record = EventRecord(zk)
             eventually(lambda: any(one.connections for one in silent), message="a handshake was sent")
             zk.set_hosts(zookeeper.hosts)
             told = record.until("session.established")
@@ -95,7 +96,7 @@ def test_other_hosts_before_the_start(zookeeper: ZooKeeperServer) -> None:
     """They are where it begins."""
     zk = Coordinator(NOWHERE, session_timeout=5.0)
     zk.set_hosts(zookeeper.hosts)
-    record = Record(zk)
+    record = EventRecord(zk)
     with zk:
         assert zk.session.server == zookeeper.hosts
         told = record.until("session.established")
@@ -117,7 +118,7 @@ def test_other_hosts_are_checked_first(zookeeper: ZooKeeperServer, observer: Kaz
     place = new_place()
     observer.create(place)
     with Coordinator(zookeeper.hosts + place, session_timeout=5.0) as zk:
-        record = Record(zk)
+        record = EventRecord(zk)
         for wrong in ("", "zk1:port", "zk1/other", "zk1,zk1"):
             with pytest.raises(ConfigurationError, match="hosts: "):
                 zk.set_hosts(wrong)
@@ -136,7 +137,7 @@ def test_the_link_moves_to_a_listed_server(
     place = new_place()
     with Coordinator(proxy.hosts, session_timeout=10.0) as zk:
         worker = zk.ephemeral(f"{place}/w")
-        record = Record(zk)
+        record = EventRecord(zk)
         record.until("session.established")
         session_id = zk.session.session_id
         zk.set_hosts(other.hosts)
@@ -154,7 +155,7 @@ def test_a_link_is_not_left_for_nothing(proxy: FaultProxy, other: FaultProxy) ->
     """As long as no listed server serves, the link is kept; then it is left."""
     other.refuse = True
     with Coordinator(proxy.hosts, session_timeout=10.0) as zk:
-        record = Record(zk)
+        record = EventRecord(zk)
         record.until("session.established")
         zk.set_hosts(other.hosts)
         assert story(record.quiet(0.6)) == ["ensemble.changed"]
@@ -171,7 +172,7 @@ def test_a_link_stays_when_its_server_is_listed_again(proxy: FaultProxy, other: 
     """Nothing that was true in between has an effect later."""
     other.refuse = True
     with Coordinator(proxy.hosts, session_timeout=10.0) as zk:
-        record = Record(zk)
+        record = EventRecord(zk)
         record.until("session.established")
         zk.set_hosts(other.hosts)
         zk.set_hosts(f"{other.hosts},{proxy.hosts}")
@@ -195,7 +196,7 @@ def test_operations_under_way_when_the_link_moves_are_answered(proxy: FaultProxy
             return len(done)
 
         writers = [in_thread(write) for _ in range(8)]
-        record = Record(zk)
+        record = EventRecord(zk)
         for at in (other, proxy, other, proxy, other):
             zk.set_hosts(at.hosts)
             record.until("session.resumed")
@@ -238,7 +239,7 @@ def test_a_name_that_points_elsewhere_after_a_cut(
         names["zk.test"] = ["127.0.0.1"]
         with Coordinator(f"zk.test:{port}", session_timeout=10.0) as zk:
             session_id = zk.session.session_id
-            record = Record(zk)
+            record = EventRecord(zk)
             record.until("session.established")
             names["zk.test"] = ["127.0.0.2"]
             first.refuse = True
@@ -286,7 +287,7 @@ def test_one_server_added_and_the_one_in_use_removed(
     ) as zk:
         worker = zk.ephemeral(f"{place}/w")
         session_id, czxid = zk.session.session_id, worker.czxid
-        record = Record(zk)
+        record = EventRecord(zk)
         record.until("session.established")
         fourth = dynamic.add()
         told = record.until("ensemble.changed")
@@ -331,7 +332,7 @@ def test_addresses_that_lead_nowhere_are_ignored(dynamic: ZooKeeperEnsemble) -> 
         pytest.skip("child processes know themselves by addresses that lead to them")
     place = new_place()
     zk = Coordinator(dynamic.hosts, follow_reconfig=True, session_timeout=10.0)
-    record = Record(zk)
+    record = EventRecord(zk)
     with zk:
         told = record.until("ensemble.changed")
         worker = zk.ephemeral(f"{place}/w")
@@ -364,7 +365,7 @@ def test_a_reconfiguration_that_is_not_followed(
     with Coordinator(",".join(servers), session_timeout=10.0) as zk:
         worker = zk.ephemeral(f"{place}/w")
         session_id = zk.session.session_id
-        record = Record(zk)
+        record = EventRecord(zk)
         record.until("session.established")
         dynamic.add()
         used = servers[zk.session.server]
@@ -390,7 +391,7 @@ def test_the_servers_given_remain_the_way_back(
         place = new_place()
         observer.create(place)
         zk = Coordinator(balancer.hosts + place, follow_reconfig=True, session_timeout=20.0)
-        record = Record(zk)
+        record = EventRecord(zk)
         with zk:
             told = record.until("ensemble.changed")
             assert story(told) == ["connection.opened", "session.established", "ensemble.changed"]
@@ -419,7 +420,7 @@ def test_the_servers_given_remain_the_way_back(
 def test_a_client_that_is_replaced_has_the_present_hosts(proxy: FaultProxy, other: FaultProxy) -> None:
     """What was given last holds for the next client, too."""
     with Coordinator(proxy.hosts, session_timeout=10.0) as zk:
-        record = Record(zk)
+        record = EventRecord(zk)
         record.until("session.established")
         zk.set_hosts(other.hosts)
         record.until("session.resumed")
@@ -442,7 +443,7 @@ def test_other_hosts_for_an_adopted_client(proxy: FaultProxy, other: FaultProxy)
     client.start(15)
     try:
         with Coordinator.adopt(client) as zk:
-            record = Record(zk)
+            record = EventRecord(zk)
             record.until("session.established")
             session_id = zk.session.session_id
             zk.set_hosts(other.hosts)

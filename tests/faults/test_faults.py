@@ -20,14 +20,16 @@ from coordinator import (
 )
 from coordinator.errors import ConfigurationError
 from coordinator.testing import (
+    EventRecord,
     ExternalZooKeeper,
     Faults,
     ZooKeeperEnsemble,
     ZooKeeperServer,
     ephemerals,
+    eventually,
     session_ids,
 )
-from tests.support import Record, eventually, in_thread, new_place, observing, owner, story
+from tests.support import in_thread, new_place, observing, owner, story
 
 TIMEOUT = 1.5
 """Seconds of the session on a single server."""
@@ -42,7 +44,7 @@ class Client:
 
     zk: Coordinator
     ephemeral: Ephemeral
-    record: Record
+    record: EventRecord
     session_id: int
     czxid: int
 
@@ -73,7 +75,7 @@ class Client:
 
 
 def client_of(zk: Coordinator) -> Client:
-    record = Record(zk)
+    record = EventRecord(zk)
     ephemeral = zk.ephemeral(f"{new_place()}/here", b"")
     record.until("session.established", "ephemeral.created")
     stat = zk.exists(ephemeral.path)
@@ -163,7 +165,7 @@ def test_silence_expires(fault: str, client: Client, faults: Faults, zookeeper: 
     """The client lapses by its own clock, the server expires the session by its own; then they meet."""
     with getattr(faults, fault)():
         assert client.until("session.suspended", "session.lapsed") == [*CLOSED, "session.lapsed"]
-        eventually(lambda: client.session_id not in session_ids(zookeeper), "the server expires it")
+        eventually(lambda: client.session_id not in session_ids(zookeeper), message="the server expires it")
         assert client.session_id not in ephemerals(zookeeper)
     assert "session.expired" in client.until("recovery.completed")
     client.assert_replaced(zookeeper)
@@ -196,7 +198,7 @@ def test_lose_answers(client: Client, faults: Faults, observer: KazooClient) -> 
     """What is asked is carried out, and whoever asked cannot know that."""
     with faults.lose_answers():
         asked = in_thread(lambda: client.zk.set(client.path, b"written"))
-        eventually(lambda: observer.get(client.path)[1].version == 1, "the server has carried it out")
+        eventually(lambda: observer.get(client.path)[1].version == 1, message="the server has carried it out")
         client.record.until("session.suspended")
     with pytest.raises(ConnectionLossError) as lost:
         asked()
@@ -314,7 +316,7 @@ def test_cut_quorum_link(ensemble: ZooKeeperEnsemble, ensemble_faults: Faults) -
         assert owner(others, client.path) == client.session_id
         with ensemble_faults.cut_quorum_link(follower) as cut_off:
             assert cut_off is follower
-            eventually(lambda: others.exists(client.path) is None, "the majority deletes it")
+            eventually(lambda: others.exists(client.path) is None, message="the majority deletes it")
             assert client.session_id not in session_ids(ensemble.leader())
             # Both sides of the link of the client still believe: its read is answered.
             assert (zk.session.phase, zk.session.session_id) == (Phase.CONNECTED, client.session_id)

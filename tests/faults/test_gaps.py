@@ -22,9 +22,9 @@ from coordinator import (
     ZnodeEvent,
     ZnodeUnreadable,
 )
-from coordinator.testing import FaultProxy, ZooKeeperServer, eventually, watches
+from coordinator.testing import EventRecord, FaultProxy, ZooKeeperServer, eventually, watches
 from tests.faces import Face
-from tests.support import Record, in_thread, new_place
+from tests.support import in_thread, new_place
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def zk(face: Face, proxy: FaultProxy) -> Iterator[Coordinator]:
 @contextmanager
 def gap(zk: Coordinator, proxy: FaultProxy) -> Iterator[None]:
     """A time in which the link is down and no watch stands; the session survives it."""
-    record = Record(zk, SessionSuspended, SessionResumed)
+    record = EventRecord(zk, SessionSuspended, SessionResumed)
     proxy.refuse = True
     proxy.cut()
     record.until("session.suspended")
@@ -54,7 +54,7 @@ def test_recreated_with_the_same_version(zk: Coordinator, proxy: FaultProxy, obs
     path = new_place()
     observer.create(path, b"old")
     view = zk.watch(path)
-    record = Record(zk, ZnodeEvent)
+    record = EventRecord(zk, ZnodeEvent)
     with gap(zk, proxy):
         observer.delete(path)
         observer.create(path, b"new")
@@ -69,7 +69,7 @@ def test_child_that_went_and_came_back(zk: Coordinator, proxy: FaultProxy, obser
     base = new_place()
     observer.create(f"{base}/child", makepath=True)
     zk.watch_children(base)
-    record = Record(zk, ChildrenChanged)
+    record = EventRecord(zk, ChildrenChanged)
     with gap(zk, proxy):
         observer.delete(f"{base}/child")
         observer.create(f"{base}/child")
@@ -82,7 +82,7 @@ def test_parent_recreated(zk: Coordinator, proxy: FaultProxy, observer: KazooCli
     base = new_place()
     observer.create(f"{base}/a", makepath=True)
     view = zk.watch_children(base)
-    record = Record(zk, ChildrenChanged)
+    record = EventRecord(zk, ChildrenChanged)
     with gap(zk, proxy):
         observer.delete(base, recursive=True)
         observer.create(f"{base}/a", makepath=True)
@@ -97,7 +97,7 @@ def test_created_in_the_gap(zk: Coordinator, proxy: FaultProxy, observer: KazooC
     path = new_place()
     view, kids = zk.watch(path), zk.watch_children(path)
     assert (view.exists, view.value, kids.exists, kids.children) == (False, None, False, ())
-    record = Record(zk, ZnodeEvent)
+    record = EventRecord(zk, ZnodeEvent)
     with gap(zk, proxy):
         observer.create(f"{path}/kid", makepath=True)
         observer.set(path, b"x")
@@ -113,7 +113,7 @@ def test_unchanged_is_not_told(zk: Coordinator, proxy: FaultProxy, observer: Kaz
     observer.create(path, b"x")
     zk.watch(path)
     zk.watch_children(path)
-    record = Record(zk, ZnodeEvent)
+    record = EventRecord(zk, ZnodeEvent)
     for _ in range(3):
         with gap(zk, proxy):
             pass
@@ -131,7 +131,7 @@ def test_many_changes_none_twice_none_backwards(
     path = new_place()
     observer.create(path, b"0")
     view = zk.watch(path)
-    record = Record(zk, ZnodeChanged)
+    record = EventRecord(zk, ZnodeChanged)
     for number in range(1, 6):
         for _ in range(20):
             observer.set(path, b"%d" % number)
@@ -263,7 +263,7 @@ def test_unreadable_payload(zk: Coordinator, observer: KazooClient) -> None:
     observer.create(path, b'{"port": 1}')
     view = zk.watch(path, model=Config)
     assert view.value == Config(port=1)
-    record = Record(zk, ZnodeEvent)
+    record = EventRecord(zk, ZnodeEvent)
     observer.set(path, b'{"port": "planted-secret"}')
     (told,) = record.until("znode.unreadable")
     assert isinstance(told, ZnodeUnreadable)
@@ -286,7 +286,7 @@ def test_two_views_tell_once(zk: Coordinator, proxy: FaultProxy, observer: Kazoo
     path = new_place()
     observer.create(path, b"0")
     views = [zk.watch(path), zk.watch_children(path), zk.watch(path, model=int), zk.watch_children(path)]
-    record = Record(zk, ZnodeEvent)
+    record = EventRecord(zk, ZnodeEvent)
     observer.set(path, b"1")
     record.until("znode.changed")
     with gap(zk, proxy):
@@ -320,7 +320,7 @@ def test_unreadable_from_the_beginning(zk: Coordinator, observer: KazooClient) -
     """That it was created, recreated and deleted is told, whatever is in it."""
     path = new_place()
     zk.watch(path, model=Config)
-    record = Record(zk, ZnodeEvent)
+    record = EventRecord(zk, ZnodeEvent)
     observer.create(path, b"garbage")
     record.until("znode.unreadable")
     observer.set(path, b'{"port": 1}')

@@ -27,9 +27,9 @@ from coordinator.core.requests import Create, Get
 from coordinator.core.session import LinkDown
 from coordinator.engine import clock
 from coordinator.engine.waiters import ThreadWaiter
-from coordinator.testing import FaultProxy, eventually
+from coordinator.testing import EventRecord, FaultProxy, eventually
 from tests.faces import Face
-from tests.support import Record, in_thread, new_place
+from tests.support import in_thread, new_place
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def zk(face: Face, proxy: FaultProxy) -> Iterator[Coordinator]:
 
 @pytest.fixture
 def suspended(zk: Coordinator, proxy: FaultProxy) -> Coordinator:
-    record = Record(zk, SessionSuspended)
+    record = EventRecord(zk, SessionSuspended)
     proxy.refuse = True
     proxy.cut()
     record.until("session.suspended")
@@ -48,7 +48,7 @@ def suspended(zk: Coordinator, proxy: FaultProxy) -> Coordinator:
 
 
 def resume(zk: Coordinator, proxy: FaultProxy) -> None:
-    record = Record(zk, SessionResumed)
+    record = EventRecord(zk, SessionResumed)
     proxy.refuse = False
     record.until("session.resumed")
 

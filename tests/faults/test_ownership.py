@@ -25,10 +25,10 @@ from coordinator import (
     SessionResumed,
 )
 from coordinator.models import hex_id
-from coordinator.testing import FaultProxy, ZooKeeperServer, eventually, expire, session_ids
+from coordinator.testing import EventRecord, FaultProxy, ZooKeeperServer, eventually, expire, session_ids
 from tests.faces import Face
 from tests.faults.conftest import Household
-from tests.support import Record, in_thread, new_place, owner, story
+from tests.support import in_thread, new_place, owner, story
 
 THREAD_DIES = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
@@ -61,7 +61,7 @@ def test_foreign_owner_is_not_touched_and_succeeded(
     path = new_place()
     observer.create(path, b"theirs", ephemeral=True)
     with face(zookeeper.hosts) as zk:
-        record = Record(zk, EphemeralEvent)
+        record = EventRecord(zk, EphemeralEvent)
         mine = zk.ephemeral(path, b"mine")
         conflict = record.until("ephemeral.conflict")[-1]
         assert isinstance(conflict, EphemeralConflict)
@@ -135,7 +135,7 @@ def test_refused_creation_does_not_spin(
     with face(zookeeper.hosts) as zk:
         with pytest.raises(NoAuthError, match=base):
             zk.ephemeral(f"{base}/w")
-        record = Record(zk, EphemeralFailed)
+        record = EventRecord(zk, EphemeralFailed)
         paths = [f"{base}/w", f"{base}-other"]
         zk.ephemeral(paths[0], wait=False)
         zk.ephemeral(paths[1], acl=[], wait=False)
@@ -205,7 +205,7 @@ def test_intent_whose_answer_was_lost_adopts_its_own(
     base = new_place()
     observer.create(base)
     with face(proxy.hosts, session_timeout=5.0) as zk:
-        record = Record(zk, EphemeralEvent)
+        record = EventRecord(zk, EphemeralEvent)
         proxy.blackhole_down = True
         worker = zk.ephemeral(f"{base}/w", b"here", wait=False)
         eventually(lambda: observer.exists(f"{base}/w"))
@@ -228,7 +228,7 @@ def test_plain_create_whose_answer_was_lost(
     path = new_place()
     with face(proxy.hosts, session_timeout=5.0) as zk:
         proxy.blackhole_down = True
-        record = Record(zk, SessionResumed)
+        record = EventRecord(zk, SessionResumed)
         created = in_thread(lambda: zk.create(path, b"x", ephemeral=ephemeral))
         eventually(lambda: observer.exists(path))
         proxy.reset_all()

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from coordinator import Coordinator, OperationTimeoutError, ReadOnlyError
-from coordinator.testing import FaultProxy, ZooKeeperEnsemble, ZooKeeperServer, eventually
-from tests.support import Record, new_place, story
+from coordinator.testing import EventRecord, FaultProxy, ZooKeeperEnsemble, ZooKeeperServer, eventually
+from tests.support import new_place, story
 
 pytestmark = pytest.mark.timeout(120)
 DOWN = ["connection.closed", "session.suspended"]
@@ -59,7 +59,7 @@ def test_the_quorum_is_lost_and_returns(quorum: ZooKeeperEnsemble) -> None:
     with Coordinator(quorum.hosts, read_only=True, session_timeout=5.0, operation_timeout=20.0) as zk:
         zk.create(f"{place}/config", b"one", parents=True)
         view = zk.watch(f"{place}/config")
-        record = Record(zk)
+        record = EventRecord(zk)
         (first,) = record.until("session.established")
         assert not first.read_only
         for node in quorum.nodes[1:]:
@@ -111,7 +111,7 @@ def test_a_session_with_ephemerals_waits_for_the_quorum(quorum: ZooKeeperEnsembl
     with Coordinator(quorum.hosts, read_only=True, session_timeout=3.0) as zk:
         worker = zk.ephemeral(f"{place}/w")
         session_id, czxid = zk.session.session_id, worker.czxid
-        record = Record(zk)
+        record = EventRecord(zk)
         record.until("session.established")
         for node in quorum.nodes[1:]:
             node.kill()
@@ -137,7 +137,7 @@ def test_a_server_that_writes_is_found_wherever_it_is_listed(
     proxy.refuse = True
     hosts = f"{lonely.hosts},127.0.0.1:1,{proxy.hosts}"
     with Coordinator(hosts, read_only=True, session_timeout=10.0, start_timeout=30.0) as zk:
-        record = Record(zk)
+        record = EventRecord(zk)
         assert record.until("session.established")[-1].read_only
         assert story(record.quiet(1.0)) == []
         proxy.refuse = False
@@ -160,7 +160,7 @@ def test_without_read_only_there_is_no_session(quorum: ZooKeeperEnsemble) -> Non
         Coordinator(left, start_timeout=0, session_timeout=5.0) as zk,
     ):
         assert reader.session.read_only
-        record = Record(zk)
+        record = EventRecord(zk)
         assert "session.established" not in story(record.quiet(1.0))
         quorum.nodes[1].start()
         assert not record.until("session.established")[-1].read_only

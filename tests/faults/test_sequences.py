@@ -9,10 +9,17 @@ import pytest
 from kazoo.client import KazooClient
 
 from coordinator import AuthFailedError, CoordinatorError, SessionSuspended
-from coordinator.testing import FaultProxy, ZooKeeperEnsemble, ZooKeeperServer, eventually, session_ids
+from coordinator.testing import (
+    EventRecord,
+    FaultProxy,
+    ZooKeeperEnsemble,
+    ZooKeeperServer,
+    eventually,
+    session_ids,
+)
 from tests.faces import Face
 from tests.faults.conftest import Household, furnish
-from tests.support import Record, expire_behind, new_place, observing, owner, story
+from tests.support import expire_behind, new_place, observing, owner, story
 
 THREAD_DIES = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 RECREATED = ["ephemeral.recreated"] * 3
@@ -31,7 +38,7 @@ NEW_SESSION = [
 def test_first_start(face: Face, zookeeper: ZooKeeperServer) -> None:
     """The first session is epoch 1, and its timeout is the one that was negotiated."""
     zk = face(zookeeper.hosts, session_timeout=100.0)
-    record = Record(zk)
+    record = EventRecord(zk)
     with zk:
         (opened, established) = record.until("session.established")
         assert opened.kind == "connection.opened"
@@ -187,7 +194,7 @@ def test_half_open_link_without_traffic(household: Household, proxy: FaultProxy)
 def test_unknown_authentication_scheme(face: Face, zookeeper: ZooKeeperServer) -> None:
     """A scheme that the server does not know ends it: closed, and never established."""
     zk = face(zookeeper.hosts, auth="nosuch:planted-secret")
-    record = Record(zk)
+    record = EventRecord(zk)
     with pytest.raises(AuthFailedError) as failed:
         zk.start()
     assert "planted-secret" not in str(failed.value)
@@ -319,7 +326,7 @@ def test_data_wiped(household: Household, zookeeper: ZooKeeperServer, observer: 
 def test_closing_while_suspended(face: Face, zookeeper: ZooKeeperServer, proxy: FaultProxy) -> None:
     """close() keeps its promise with the link down; the stream ends with session.closed."""
     zk = face(proxy.hosts, session_timeout=3.0).start()
-    record = Record(zk)
+    record = EventRecord(zk)
     zk.ephemeral(new_place())
     record.until("ephemeral.created")
     proxy.refuse = True
@@ -336,7 +343,7 @@ def test_closing_while_suspended_ends_the_session_if_the_link_returns(
 ) -> None:
     """A link that comes back during close() is used to end the session on the server."""
     zk = face(proxy.hosts, session_timeout=30.0).start()
-    record = Record(zk, SessionSuspended)
+    record = EventRecord(zk, SessionSuspended)
     session_id = zk.session.session_id
     proxy.refuse = True
     proxy.cut()
@@ -355,7 +362,7 @@ def test_start_without_a_server_which_comes_later(
     proxy.refuse = True
     base = new_place()
     with face(proxy.hosts, start_timeout=0, session_timeout=2.0) as zk:
-        record = Record(zk)
+        record = EventRecord(zk)
         worker = zk.ephemeral(f"{base}/w", b"here", wait=False)
         view = zk.watch_children(base, wait=False)
         failed = record.until("connection.failed")[-1]

@@ -9,9 +9,9 @@ import pytest
 from kazoo.client import KazooClient
 
 from coordinator import ACL, ConfigurationError, Coordinator, InvalidACLError, KazooHandler, NoAuthError
-from coordinator.testing import ZooKeeperServer, expire
+from coordinator.testing import EventRecord, ZooKeeperServer, expire
 from tests import faces
-from tests.support import Record, new_place
+from tests.support import new_place
 
 ALICE = "digest:alice:planted-secret"
 OPEN = {("world", "anyone", 31)}
@@ -57,7 +57,7 @@ def test_the_default_holds_for_whatever_creates(
         zk_run(with_both)
         paths = ["", "/parent", "/parent/child", "/others", "/others/worker", "/both"]
         assert {path: acl_of(zk, base + path) for path in paths} == dict.fromkeys(paths, expected)
-        record = Record(zk)
+        record = EventRecord(zk)
         expire(zk.kazoo.client_id, zookeeper.hosts)
         record.until("recovery.completed")
         assert acl_of(zk, f"{base}/others/worker") == expected

@@ -23,8 +23,8 @@ from coordinator import (
     StartError,
 )
 from coordinator.core.layout import REQUEST_LIMIT
-from coordinator.testing import FaultProxy, ZooKeeperServer, eventually
-from tests.support import Record, new_place, observing
+from coordinator.testing import EventRecord, FaultProxy, ZooKeeperServer, eventually
+from tests.support import new_place, observing
 
 BAD_PATHS = ["", "relative", "/a//b", "/a/", "/a/../b", "/a/./b", "/a\0b", "/a\x01", b"/bytes", None]
 
@@ -147,7 +147,7 @@ def test_values_and_models(zk: Coordinator) -> None:
 def test_timeout_outside_of_the_bounds(zookeeper: ZooKeeperServer, asked: float) -> None:
     """The server grants what it will; what it granted is told."""
     with Coordinator(zookeeper.hosts, session_timeout=asked, operation_timeout=5.0) as zk:
-        established = Record(zk).until("session.established")[-1]
+        established = EventRecord(zk).until("session.established")[-1]
         assert established.timeout == zk.session.timeout == (0.2 if asked < 1 else 60.0)
 
 
@@ -175,7 +175,7 @@ def test_connection_refused_and_name_unknown_are_told_apart(proxy: FaultProxy) -
     proxy.refuse = True
     for hosts, cause in ((proxy.hosts, "refused"), ("no-such-host.invalid:2181", "dns")):
         zk = Coordinator(hosts, start_timeout=0.5)
-        record = Record(zk)
+        record = EventRecord(zk)
         with pytest.raises(StartError, match=hosts) as failed:
             zk.start()
         assert failed.value.cause == cause

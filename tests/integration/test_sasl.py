@@ -20,8 +20,8 @@ from coordinator import (
     Sasl,
     SessionClosed,
 )
-from coordinator.testing import FaultProxy, ZooKeeperServer, eventually, provide, session_ids
-from tests.support import Record, expire_behind, new_place, story
+from coordinator.testing import EventRecord, FaultProxy, ZooKeeperServer, eventually, provide, session_ids
+from tests.support import expire_behind, new_place, story
 
 PASSWORD = "planted-secret"
 BOB = Sasl(username="bob", password=PASSWORD)
@@ -44,7 +44,7 @@ def strict() -> Iterator[ZooKeeperServer]:
 def refused(hosts: str, cause: str, words: str, **given: Any) -> None:
     """The start fails at once, for good; no session was ever told of."""
     zk = Coordinator(hosts, start_timeout=10.0, **given)
-    record = Record(zk)
+    record = EventRecord(zk)
     with pytest.raises(AuthFailedError) as caught:
         zk.start()
     assert caught.value.cause == cause
@@ -64,7 +64,7 @@ def test_bob_is_known(knowing: ZooKeeperServer) -> None:
         FaultProxy(*knowing.address) as proxy,
         Coordinator(proxy.hosts, sasl=BOB, acl="creator", session_timeout=2.0) as zk,
     ):
-        record = Record(zk)
+        record = EventRecord(zk)
         base = new_place()
         worker = zk.ephemeral(base)
         proxy.cut()
@@ -80,7 +80,7 @@ def test_bob_is_known(knowing: ZooKeeperServer) -> None:
 def test_bob_is_let_in_where_nobody_else_is(strict: ZooKeeperServer) -> None:
     """He is known before anything is asked; after a cut, too."""
     with FaultProxy(*strict.address) as proxy, Coordinator(proxy.hosts, sasl=BOB) as zk:
-        record = Record(zk)
+        record = EventRecord(zk)
         proxy.cut()
         record.until("session.resumed")
         assert zk.exists("/") is not None
@@ -143,7 +143,7 @@ def test_a_password_that_is_changed_meanwhile(zookeeper: ZooKeeperServer) -> Non
     with provide(tick=0.1, sasl_users={"bob": PASSWORD}) as server:
         port = server.address[1]
         zk = Coordinator(server.hosts, sasl=BOB, session_timeout=1.0).start()
-        record = Record(zk)
+        record = EventRecord(zk)
     with zk, provide(tick=0.1, sasl_users={"bob": "another"}, port=port):
         told = record.rest()
         assert (told[-1].kind, told[-1].cause) == ("session.closed", "sasl")
@@ -153,7 +153,7 @@ def test_a_password_that_is_changed_meanwhile(zookeeper: ZooKeeperServer) -> Non
 def test_a_link_that_breaks_in_the_midst_of_sasl(knowing: ZooKeeperServer) -> None:
     """That is no refusal, though kazoo takes it for one: told, tried again, and the session goes on."""
     with FaultProxy(*knowing.address) as proxy, Coordinator(proxy.hosts, sasl=BOB) as zk:
-        record = Record(zk)
+        record = EventRecord(zk)
         session_id = zk.session.session_id
         proxy.cut_after_up = 60  # the handshake has 49 bytes, the first request of SASL 16
         proxy.cut()

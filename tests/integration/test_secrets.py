@@ -22,9 +22,17 @@ from coordinator import (
     Sasl,
     Settings,
 )
-from coordinator.testing import FaultProxy, ServerTLS, ZooKeeperServer, eventually, expire, provide
+from coordinator.testing import (
+    EventRecord,
+    FaultProxy,
+    ServerTLS,
+    ZooKeeperServer,
+    eventually,
+    expire,
+    provide,
+)
 from tests.certificates import Authority
-from tests.support import Record, expire_behind, new_place
+from tests.support import expire_behind, new_place
 
 PLANTED = "planted-secret"
 
@@ -39,7 +47,7 @@ def test_nothing_secret_is_logged_or_shown(
     shown = [repr(settings), str(settings), settings.model_dump_json()]
     with Coordinator(settings) as zk:
         password = zk.kazoo.client_id[1]
-        record = Record(zk)
+        record = EventRecord(zk)
         worker = zk.ephemeral(path, PLANTED.encode(), acl=[ACL("auth", "")])
         view = zk.watch(path)
         znode = zk.get(path)
@@ -92,7 +100,7 @@ def test_nothing_secret_is_logged_or_shown_with_tls_and_sasl(
         FaultProxy(*server.secure_address) as proxy,
     ):
         zk = Coordinator(settings.model_copy(update={"hosts": proxy.hosts}))
-        record = Record(zk)
+        record = EventRecord(zk)
         with zk:
             passwords = [zk.kazoo.client_id[1]]
             path = new_place()
@@ -137,7 +145,7 @@ def test_nothing_secret_is_shown_by_what_fails(
 
 def begin(hosts: str, given: dict[str, Any], shown: list[str]) -> None:
     zk = Coordinator(hosts, start_timeout=5.0, **given)
-    record = Record(zk)
+    record = EventRecord(zk)
     try:
         zk.start()
     finally:

@@ -20,8 +20,8 @@ from coordinator import (
 )
 from coordinator.engine import fanout
 from coordinator.events import event_adapter
-from coordinator.testing import FaultProxy, ZooKeeperServer, eventually, expire
-from tests.support import Record, expire_behind, new_place
+from coordinator.testing import EventRecord, FaultProxy, ZooKeeperServer, eventually, expire
+from tests.support import expire_behind, new_place
 
 
 def test_the_loop_of_the_readme_sees_established(zookeeper: ZooKeeperServer) -> None:
@@ -127,7 +127,7 @@ def test_filters(zookeeper: ZooKeeperServer) -> None:
 def test_idle_session_keeps_its_clock(zookeeper: ZooKeeperServer) -> None:
     """Heartbeats alone keep `remaining` well above zero."""
     with Coordinator(zookeeper.hosts, session_timeout=1.0) as zk:
-        record = Record(zk, Heartbeat)
+        record = EventRecord(zk, Heartbeat)
         record.until(*["session.heartbeat"] * 5)
         assert 0.3 < zk.session.remaining <= 1.0
         assert zk.stats.sessions_suspended == 0

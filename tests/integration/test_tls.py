@@ -22,9 +22,9 @@ from coordinator import (
     StartError,
     TLSError,
 )
-from coordinator.testing import FaultProxy, ServerTLS, ZooKeeperServer, eventually, provide
+from coordinator.testing import EventRecord, FaultProxy, ServerTLS, ZooKeeperServer, eventually, provide
 from tests.certificates import Authority
-from tests.support import Record, expire_behind, new_place
+from tests.support import expire_behind, new_place
 
 AUTHORITY = Authority("ours")
 STRANGER = Authority("somebody else's")
@@ -53,7 +53,7 @@ def ca(tmp_path: Path) -> Path:
 def refused(hosts: str, **given: Any) -> tuple[StartError, list[ConnectionFailed]]:
     """Start in vain; the error and what was told of the link meanwhile."""
     zk = Coordinator(hosts, start_timeout=2.0, **given)
-    record = Record(zk)
+    record = EventRecord(zk)
     with pytest.raises(StartError) as caught:
         zk.start()
     told = record.rest()
@@ -77,7 +77,7 @@ def test_a_session_over_tls(secure: ZooKeeperServer, ca: Path) -> None:
         FaultProxy(*secure.secure_address) as proxy,
         Coordinator(proxy.hosts, tls=TLS(ca=ca), session_timeout=2.0) as zk,
     ):
-        record = Record(zk)
+        record = EventRecord(zk)
         path = new_place()
         worker = zk.ephemeral(path, b"x" * 100_000)
         assert zk.get(path).value == b"x" * 100_000
@@ -102,7 +102,7 @@ def test_the_link_moves_over_tls(secure: ZooKeeperServer, ca: Path) -> None:
         Coordinator(one.hosts, tls=TLS(ca=ca), session_timeout=10.0) as zk,
     ):
         session_id = zk.session.session_id
-        record = Record(zk)
+        record = EventRecord(zk)
         record.until("session.established")
         zk.set_hosts(other.hosts)
         record.until("session.resumed")
@@ -233,7 +233,7 @@ def test_files_are_tried_when_they_are_given(ca: Path, tmp_path: Path) -> None:
 def test_files_that_vanish_are_told(secure: ZooKeeperServer, ca: Path) -> None:
     """tls_files: which one, and why; when it is there again, so is the session."""
     zk = Coordinator(secure.secure_hosts, tls=TLS(ca=ca), start_timeout=0)
-    record = Record(zk)
+    record = EventRecord(zk)
     kept = ca.read_bytes()
     ca.unlink()
     with zk:
@@ -252,7 +252,7 @@ def test_an_authority_replaced_on_disk_is_believed_at_the_next_reconnect(tmp_pat
     with provide(tick=0.1, tls=ServerTLS(theirs.both, STRANGER.pem, client_auth="need")) as server:
         port, secure_port = server.address[1], server.secure_address[1]
         zk = Coordinator(server.secure_hosts, tls=shown, session_timeout=1.0).start()
-        record = Record(zk)
+        record = EventRecord(zk)
     ours = ServerTLS(GOOD.both, AUTHORITY.pem, client_auth="need")
     with zk, provide(tick=0.1, tls=ours, port=port, secure_port=secure_port):
         until_cause(record, "tls_untrusted")
@@ -262,7 +262,7 @@ def test_an_authority_replaced_on_disk_is_believed_at_the_next_reconnect(tmp_pat
         record.until("connection.opened")
 
 
-def until_cause(record: Record, cause: str) -> None:
+def until_cause(record: EventRecord, cause: str) -> None:
     while record.until("connection.failed")[-1].cause != cause:
         pass
 
@@ -277,7 +277,7 @@ def test_a_certificate_replaced_on_disk_is_shown_at_the_next_reconnect(
         FaultProxy(*demanding.secure_address) as proxy,
         Coordinator(proxy.hosts, tls=shown, acl="creator") as zk,
     ):
-        record = Record(zk)
+        record = EventRecord(zk)
         path = new_place()
         AUTHORITY.issue("after").write(tmp_path, "mine")
         assert name_of(zk, zk.create(f"{path}-1")) == "CN=before"

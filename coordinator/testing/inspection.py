@@ -22,20 +22,29 @@ SESSION = re.compile(r"^\s*(0x[0-9a-fA-F]+):?\s*$")
 
 def session_ids(server: ZooKeeperServer) -> set[int]:
     """The ids of all sessions that the server has not expired or closed."""
-    return parse_sessions(_ask(server, "dump"))
+    return parse_sessions(ask(server, "dump"))
 
 
 def ephemerals(server: ZooKeeperServer) -> dict[int, set[str]]:
     """The paths of all ephemerals by the id of the session that owns them."""
-    return parse_ephemerals(_ask(server, "dump"))
+    return parse_ephemerals(ask(server, "dump"))
 
 
 def watches(server: ZooKeeperServer) -> dict[str, set[int]]:
-    """The ids of the sessions that watch a path, by path; of this server's own clients."""
-    return parse_watches(_ask(server, "wchp"))
+    """The ids of the sessions that watch a path, by path; of this server's own clients.
+
+    Watches on data and existence, and those that persist: on children the server tells only
+    the number, which is `child_watches`.
+    """
+    return parse_watches(ask(server, "wchp"))
 
 
-def _ask(server: ZooKeeperServer, word: str) -> str:
+def ask(server: ZooKeeperServer, word: str) -> str:
+    """Return what the server says to a four-letter word.
+
+    Raises:
+        ConfigurationError: it refuses that word.
+    """
     answer = server.four_letters(word, timeout=5.0)
     if "not in the whitelist" in answer:
         raise ConfigurationError(

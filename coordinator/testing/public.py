@@ -16,6 +16,7 @@ from coordinator.testing.process import ZooKeeperProcess
 from coordinator.testing.provision import provide
 from coordinator.testing.proxy import FaultProxy
 from coordinator.testing.records import EventRecord, match_events
+from coordinator.testing.residue import assert_no_leaks, child_watches, leaks
 from coordinator.testing.security import ServerTLS
 from coordinator.testing.server import ExternalZooKeeper, ZooKeeperServer
 from coordinator.testing.tenures import Overlap, Tenure
@@ -36,11 +37,14 @@ __all__ = [
     "ZooKeeperProcess",
     "ZooKeeperServer",
     "ZooKeeperUnavailableError",
+    "assert_no_leaks",
+    "child_watches",
     "ephemerals",
     "event",
     "eventually",
     "eventually_async",
     "expire",
+    "leaks",
     "match_events",
     "provide",
     "session_ids",

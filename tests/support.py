@@ -27,10 +27,10 @@ def story(events: list[Any]) -> list[str]:
 
 
 @contextmanager
-def observing(hosts: str) -> Iterator[KazooClient]:
+def observing(hosts: str, session_timeout: float = 10.0) -> Iterator[KazooClient]:
     """A plain kazoo client, directly at the server: what others see."""
     client = KazooClient(
-        hosts, timeout=10.0, connection_retry=KazooRetry(max_tries=-1, delay=0.02, max_delay=0.1)
+        hosts, timeout=session_timeout, connection_retry=KazooRetry(max_tries=-1, delay=0.02, max_delay=0.1)
     )
     client.start(15)
     try:

@@ -109,10 +109,10 @@ class _Link(FaultProxy):
     """A proxy before a server that is somewhere else after each start."""
 
     def __init__(self, find: Callable[[], str], port: int, *, listen: tuple[str, int]) -> None:
+        self._find, self._behind = find, port
         # A follower knows its leader before that one listens. Refused, it would ask again; accepted and
         # then reset, it gives up the leader, and the election begins anew.
         super().__init__("127.0.0.1", port, listen=listen, connect_within=PATIENCE)
-        self._find, self._behind = find, port
 
     def _where(self) -> tuple[str, int] | None:
         host = self._find()

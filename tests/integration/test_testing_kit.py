@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import socket
 import ssl
@@ -10,7 +12,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from kazoo.client import KazooClient, KazooState
@@ -620,6 +622,83 @@ def test_a_dead_server_resets_the_client() -> None:
         socket.create_connection(proxy.address, LIMIT) as client,
     ):
         client.recv(1)
+
+
+@pytest.mark.parametrize("open_end", ["server", "client"])
+def test_a_half_open_connection(peer: socket.socket, open_end: Literal["server", "client"]) -> None:
+    """One end is closed in good order, the other one stays open and silent, until it is mended."""
+    with through(peer) as (proxy, client, server):
+        closed, kept = (client, server) if open_end == "server" else (server, client)
+        proxy.half_open(open_end=open_end)
+        assert closed.recv(1) == b""
+        assert silent(kept)
+        kept.sendall(b"to nobody")
+        assert silent(kept)
+        assert proxy.connections == 0
+        proxy.mend()
+        with contextlib.suppress(ConnectionResetError):  # what was sent may not have been read
+            assert kept.recv(1) == b""
+
+
+def test_a_half_open_connection_ends_with_its_other_side(peer: socket.socket) -> None:
+    """Whoever was left alone gives up some time; nothing of it remains."""
+    with through(peer) as (proxy, client, server):
+        proxy.half_open()
+        assert len(proxy._relay._orphans) == 1
+        for end in (client, server):
+            end.close()
+        eventually(lambda: not proxy._relay._orphans)
+
+
+def test_mend_turns_all_knobs_back(peer: socket.socket) -> None:
+    """What stands goes on to stand, and what was kept passes."""
+    with through(peer) as (proxy, client, server):
+        proxy.latency, proxy.blackhole, proxy.refuse = 0.1, True, True
+        proxy.cut_after_up = proxy.cut_after_down = 1
+        client.sendall(b"kept")
+        proxy.mend()
+        assert server.recv(4) == b"kept"
+        assert (proxy.latency, proxy.blackhole_up, proxy.blackhole_down, proxy.refuse) == (
+            0,
+            False,
+            False,
+            False,
+        )
+        assert (proxy.cut_after_up, proxy.cut_after_down) == (None, None)
+
+
+def test_a_connection_waits_for_a_server() -> None:
+    """With `connect_within` a server that does not listen yet is waited for, and nothing is lost."""
+    port = free_port()
+    with (
+        FaultProxy("127.0.0.1", port, connect_within=LIMIT) as proxy,
+        socket.create_connection(proxy.address, LIMIT) as client,
+    ):
+        client.sendall(b"early")
+        assert silent(client)
+        with socket.create_server(("127.0.0.1", port)) as listener:
+            listener.settimeout(LIMIT)
+            with listener.accept()[0] as server:
+                assert server.recv(5) == b"early"
+
+
+def test_a_connection_waits_no_longer_than_that() -> None:
+    """After `connect_within` the client's connection is reset."""
+    with (
+        FaultProxy("127.0.0.1", free_port(), connect_within=0.1) as proxy,
+        socket.create_connection(proxy.address, LIMIT) as client,
+    ):
+        began = time.monotonic()
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+        assert time.monotonic() - began >= 0.09
+
+
+def test_a_proxy_that_cannot_listen_leaves_nothing(peer: socket.socket) -> None:
+    """Its error is the system's; sockets that it had made are closed (a warning would be an error)."""
+    with pytest.raises(OSError, match="in use"):
+        FaultProxy("127.0.0.1", 1, listen=peer.getsockname())
+    gc.collect()
 
 
 def test_a_closed_proxy_leaves_nothing(peer: socket.socket) -> None:

@@ -46,7 +46,7 @@ class Adopted:
             handler.heard = True
         self.client = client
         self.handler: KazooHandler = handler
-        self._hosts = handler.hosts
+        self._hosts = handler.connector.hosts
         self._state_changed: Callable[[Any], None] | None = None
 
     def join(
@@ -59,7 +59,9 @@ class Adopted:
         """
         client, handler = self.client, self.handler
         self._state_changed = state_changed
-        handler.listen(listener, list(client.hosts), announced=wire.announce_passes(client, self._begin_pass))
+        handler.connector.listen(
+            listener, list(client.hosts), announced=wire.announce_passes(client, self._begin_pass)
+        )
         client.add_listener(state_changed)
         link = handler.link
         if link is None:
@@ -72,8 +74,8 @@ class Adopted:
         looked.rawlink(lambda _: self._looked(link, present))
 
     def _begin_pass(self) -> None:
-        self.handler.hosts = list(self.client.hosts)  # the owner may have set others
-        self.handler.begin_pass()
+        self.handler.connector.hosts = list(self.client.hosts)  # the owner may have set others
+        self.handler.connector.begin_pass()
 
     def _looked(self, link: Link, present: Callable[[], None]) -> None:
         if not link.dead and self.client.connected:
@@ -84,7 +86,7 @@ class Adopted:
         if self._state_changed is not None:
             self.client.remove_listener(self._state_changed)
             wire.announce_passes(self.client, None)
-        self.handler.listen(None, self._hosts)
+        self.handler.connector.listen(None, self._hosts)
         with _lock:
             self.handler.heard = False
 

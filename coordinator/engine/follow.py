@@ -77,7 +77,7 @@ class Follower:
             scout.join(JOIN_TIMEOUT)
 
     def _reach(self, dialler: Dialler, server: tuple[str, int], limit: float) -> socket.socket:
-        return self._port.handler.reach(dialler, server, limit)
+        return self._port.handler.connector.reach(dialler, server, limit)
 
     def _follow(self, scout: Scout) -> None:
         bound, before = FIRST_PAUSE, None

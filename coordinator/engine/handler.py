@@ -17,24 +17,19 @@ It must not interpret sessions or keep requests: that is the session machine's a
 from __future__ import annotations
 
 import atexit
-import errno
 import logging
 import queue
-import random as random_module
-import socket
 import threading
 import time
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 from kazoo.handlers.threading import SequentialThreadingHandler
 
 from coordinator.engine import fork, poll, tls
-from coordinator.engine.departure import Departure
-from coordinator.engine.dial import Address, Dialler, addresses, resolve, told
+from coordinator.engine.connect import Connector
 from coordinator.engine.link import Link
 from coordinator.engine.results import DirectResult, DirectScope, DirectWatch
-from coordinator.engine.rounds import Backoff, Jitter, LinkListener, Passes, Unheard, server_name
+from coordinator.engine.rounds import Jitter, LinkListener
 from coordinator.engine.wake import WakeChannel
 
 if TYPE_CHECKING:
@@ -42,9 +37,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 _logger = logging.getLogger(__name__)
-
-PROBE_TIMEOUT = 0.5
-"""Seconds to find out whether a server that closed speaks TLS, or that it does not; local ones take 5 ms."""
 
 JOIN_TIMEOUT = 1.0
 """Seconds that `stop` waits for each of kazoo's two callback threads: two of them keep `close` within 2 s."""
@@ -102,44 +94,27 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         self.callback_queue: queue.Queue[Any]
         self.completion_queue: queue.Queue[Any]
         self.thread_prefix = name
-        self.hosts = hosts
-        self._listener: LinkListener = listener if listener is not None else Unheard()
-        self._connect_timeout = connect_timeout
         self._portable = portable
         self._make_context = make_context
-        self._answered: set[str] = set()  # servers that have once answered a handshake as they should
-        jitter: Jitter = random if random is not None else random_module.SystemRandom()
-        self._passes = Passes(self._listener, Backoff(first_delay, max_delay, jitter))
-        self._per_host = 10.0
-        self._tried: set[Address] = set()
-        self._targets: Sequence[Address] = ()  # of the last attempt
-        self._unresolved: dict[tuple[str, int], str] = {}
-        self._link: Link | None = None
-        self._unsettled: Link | None = None
-        self._contact = -inf
         self._connection_thread: threading.Thread | None = None
-        self._dialler = Dialler(portable=portable)
         self._lifecycle = threading.Lock()
         self._alive = False
         self._workers_alive: list[tuple[threading.Thread, queue.Queue[Callable[[], object] | None]]] = []
         self._direct = DirectScope()
-        self._secure: tls.MakeContext | None = None
-        """How the last connect was secured; None: without TLS."""
         self._channel: WakeChannel | None = None
-        self._turn = 0
-        """Of the dialler, when the present pass began: the list has not changed since."""
-        self._departure = Departure(
+        self.connector = Connector(
             name=name,
-            reach=self.reach,
-            hosts=lambda: self.hosts,
-            link=lambda: self.link,
+            hosts=hosts,
+            listener=listener,
+            connect_timeout=connect_timeout,
+            first_delay=first_delay,
+            max_delay=max_delay,
+            random=random,
+            portable=portable,
             busy=lambda: self._channel is not None and self._channel.count > 0,
-            max_pause=max_delay,
         )
         self.heard = listener is not None
         """Somebody listens, or is about to."""
-        self._announced = False
-        self._paused = False
         self._forked = False
         fork.let_go_by(self, KazooHandler._let_go)
 
@@ -151,9 +126,7 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         self._lifecycle = threading.Lock()
         self.callback_queue = queue.Queue()
         self.completion_queue = queue.Queue()
-        self._listener = Unheard()
-        self._dialler = Dialler()
-        self._dialler.call_off()
+        self.connector.let_go()
         atexit.unregister(self.stop)
 
     def _check_process(self) -> None:
@@ -173,7 +146,7 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         with self._lifecycle:
             if self._alive:
                 return
-            self.reset_abort()
+            self.connector.allow()
             self._workers_alive = [
                 (self._start_thread(_work, role, work), work)
                 for role, work in (("completions", self.completion_queue), ("watches", self.callback_queue))
@@ -194,8 +167,8 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
             workers, self._workers_alive = self._workers_alive, []
             self.callback_queue = queue.Queue()
             self.completion_queue = queue.Queue()
-        self._dialler.call_off()
-        self._departure.stay()
+        self.connector.call_off()
+        self.connector.stay()
         atexit.unregister(self.stop)
         for _, work in workers:
             work.put(None)
@@ -222,7 +195,7 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         try:
             zk_loop()
         finally:
-            self._listener.connection_ended()
+            self.connector.connection_ended()
 
     def _start_thread(
         self, func: Callable[..., object], role: str, *args: Any, **kwargs: Any
@@ -250,7 +223,7 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
         sees it end, says SUSPENDED and tries the next server (its own detection needs an idle connection).
         """
         self._check_process()
-        return poll.select(self._link, rlist, wlist, timeout)
+        return poll.select(self.connector.last_link, rlist, wlist, timeout)
 
     def sleep_func(self, seconds: float) -> None:
         """Sleep; in the connection thread, where it means that a pass has failed, for our own backoff."""
@@ -258,19 +231,7 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
             time.sleep(seconds)
             return
         self._check_process()
-        if self._paused and (self._announced or not self.hosts):
-            # The rest of a pause that kazoo cuts into slices of 0.1 s: no round has begun since. A client
-            # that nobody has adopted keeps its own pace.
-            self._dialler.pause(0.0 if self._announced else seconds)
-            return
-        self._paused = True
-        self._settle()
-        if self._dialler.turn == self._turn:
-            self._dialler.pause(self._passes.ended(self.hosts, self._why_unresolved), self._turn)
-        if self._dialler.turn != self._turn:
-            self._passes.abandoned()
-        self._tried.clear()
-        self._turn = self._dialler.turn
+        self.connector.pause(seconds)
 
     # -- connecting
 
@@ -295,192 +256,28 @@ class KazooHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo i
             make_context = lambda: tls.context_from(options)  # noqa: E731
         if threading.current_thread() is not self._connection_thread:
             name = hostname if isinstance(hostname, str) else address[0]
-            limit = self._per_host if timeout is None else timeout
-            return Dialler(portable=self._portable).dial(resolve(name, address), name, limit, make_context)
+            return self.connector.ask(address, name, timeout, make_context)
         if isinstance(hostname, str):
-            return self._open_link(address, hostname, timeout, make_context)
-        self._departure.consider()
+            return self.connector.open(address, hostname, timeout, make_context)
+        self.connector.consider()
         return _NobodyCanWrite()
 
-    def _open_link(
-        self,
-        address: tuple[str, int],
-        hostname: str,
-        timeout: float | None,
-        make_context: tls.MakeContext | None,
-    ) -> Link:
-        self._paused = False
-        self._settle()
-        self._limit_host(timeout)
-        turn = self._dialler.turn
-        better = self._departure.take()
-        if better is not None:
-            hostname, address = better[0], better
-        server = server_name(hostname, address[1])
-        if self.hosts and (hostname, address[1]) not in self.hosts:
-            # After a cut kazoo goes on through the list as it was when its pass began.
-            raise ConnectionRefusedError(
-                errno.ECONNREFUSED, f"{server} is not in the list of servers any more"
-            )
-        targets = [each for each in resolve(hostname, address) if each not in self._tried]
-        if not targets:  # kazoo tries each address of a name; we did so in the first attempt at the name
-            raise ConnectionRefusedError(errno.ECONNREFUSED, f"every address of {server} failed in this pass")
-        self._targets = targets
-        self._passes.attempted(hostname, address[1])
-        self._unresolved.pop((hostname, address[1]), None)
-        try:
-            self._secure = make_context
-            sock = self._dialler.dial(targets, hostname, self._per_host, make_context, self._tried, turn)
-        except OSError as error:
-            if not self._dialler.called_off and self._dialler.turn == turn:
-                self._passes.failed(server, *self._told(error, targets))
-            raise
-        link = self._link = self._unsettled = Link(sock, server, self._heartbeat)
-        if self._dialler.called_off or (self._dialler.turn != turn and not self._lists(link)):
-            link.cut("cut")
-        return link
-
-    def reach(self, dialler: Dialler, server: tuple[str, int], limit: float) -> socket.socket:
-        """Connect as the session's links do, for a question; from any thread."""
-        return dialler.dial(addresses(*server), server[0], limit, self._secure)
-
-    def _lists(self, link: Link) -> bool:
-        return not self.hosts or link.server in {server_name(*each) for each in self.hosts}
-
-    def _told(self, error: OSError, targets: Sequence[Address]) -> tuple[str, str]:
-        if isinstance(error, tls.UnansweredError) and any(self._asked(each, b"srvr") for each in targets):
-            return "tls_not_spoken", "the server answers without TLS: is this its port for TLS?"
-        return told(error)
-
-    def _closed_on(self, link: Link) -> tuple[str, str]:
-        """Say why a server closed instead of answering the handshake."""
-        if link.error is not None:
-            return tls.told(link.error)
-        # A port for TLS closes on plain text without a word, and so does a server without a quorum.
-        doubtful = not link.secured and link.server not in self._answered
-        if doubtful and any(tls.is_tls(self._asked(each, tls.hello())) for each in self._targets):
-            return "tls_required", "the server speaks TLS on this port, and we do not"
-        return "handshake", "closed before the handshake was answered"
-
-    def _asked(self, target: Address, question: bytes) -> bytes:
-        return self._dialler.ask(target, min(PROBE_TIMEOUT, self._per_host), question)
-
-    def _limit_host(self, timeout: float | None) -> None:
-        if timeout is not None:
-            self._per_host = min(timeout, self._connect_timeout or timeout / max(1, len(self.hosts)))
-
-    def _settle(self) -> None:
-        """Book the last link, now that kazoo has gone on to the next thing."""
-        link, self._unsettled = self._unsettled, None
-        if link is None:
-            return
-        self._contact = max(self._contact, link.contact)
-        if link.established or link.expired:
-            self._answered.add(link.server)
-            self._passes.reached()
-            self._tried.clear()
-        elif link.cause == "timeout":
-            self._passes.failed(link.server, "timeout", "no answer to the handshake")
-        elif link.cause in ("closed", "reset"):
-            self._passes.failed(link.server, *self._closed_on(link))
-        elif link.cause != "cut":
-            self._passes.failed(link.server, "other", "not a ZooKeeper handshake")
-
-    def _why_unresolved(self, host: str, port: int) -> str:
-        """Ask the resolver again, once per outage: kazoo asks before each pass, and may wait for it long."""
-        if (host, port) not in self._unresolved and not self._dialler.called_off:
-            try:
-                socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-                detail = "name did not resolve"
-            except OSError as error:
-                detail = error.strerror or str(error)
-            self._unresolved[host, port] = detail
-        return self._unresolved.get((host, port), "name did not resolve")
-
-    def _heartbeat(self, rtt: float, sent_at: float) -> None:
-        try:
-            self._listener.heartbeat(rtt, sent_at)
-        except Exception:
-            _logger.exception("link listener failed")
-
     # -- what the engine asks
-
-    def listen(
-        self, listener: LinkListener | None, hosts: Sequence[tuple[str, int]], *, announced: bool = False
-    ) -> None:
-        """Tell this listener from now on, or nobody; for a client that is adopted.
-
-        Args:
-            listener: who is told.
-            hosts: as in the constructor.
-            announced: `begin_pass` is called before each round over the hosts.
-        """
-        self.hosts = hosts
-        self._announced = announced
-        self._listener = self._passes.listener = listener if listener is not None else Unheard()
-
-    def begin_pass(self) -> None:
-        """A round over the hosts begins: what is slept after it is a pause of its own."""
-        self._paused = False
 
     @property
     def link(self) -> Link | None:
         """The link that kazoo uses, dead or alive, until it closes it."""
-        link = self._link
-        return None if link is None or link.closed else link
-
-    @property
-    def last_link(self) -> Link | None:
-        """The latest link, even after kazoo has closed it."""
-        return self._link
-
-    @property
-    def contact(self) -> float | None:
-        """When the last answered frame of any link was sent, by `clock.now`; None before the first."""
-        link = self._link
-        contact = self._contact if link is None else max(self._contact, link.contact)
-        return None if contact == -inf else contact
-
-    def set_hosts(self, hosts: Sequence[tuple[str, int]], *, leave: bool = True) -> None:
-        """Try other servers from now on; from any thread, never waits.
-
-        A pause ends, an attempt to reach a server that is listed no more is given up. A link to such a server
-        is left when a listed one was seen to serve. Tell kazoo's client first (`client.set_hosts`).
-
-        Args:
-            hosts: what is tried from now on.
-            leave: False: the link that stands is kept, wherever it goes.
-        """
-        if not leave:
-            self._departure.tolerate()
-        self.hosts = tuple(hosts)
-        self._dialler.interrupt()
-        link = self.link
-        if link is not None and not link.established and not self._lists(link):
-            link.cut("cut")
-        self._departure.consider()
-
-    def consider(self) -> None:
-        """Look for a better server if the link is read-only, or to one that is listed no more."""
-        self._departure.consider()
-
-    def stay(self) -> None:
-        """Leave the link for no other server any more: it is about to be closed."""
-        self._departure.stay()
+        return self.connector.link
 
     def abort(self) -> None:
         """Give up the link, a connect or a pause at once, from any thread but a holder of the link's gate.
 
-        Until `reset_abort` every connect fails at once: stop the client next.
+        Until the next `start` every connect fails at once: stop the client next.
         """
-        self._dialler.call_off()
-        link = self._link
+        self.connector.call_off()
+        link = self.connector.last_link
         if link is not None:
             link.cut("cut")
-
-    def reset_abort(self) -> None:
-        """Allow connects again."""
-        self._dialler.allow()
 
     def direct(self) -> AbstractContextManager[None]:
         """With it, results that kazoo makes in this thread are `DirectResult`s."""

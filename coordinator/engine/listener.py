@@ -41,13 +41,13 @@ class Listener:
         self._port.reported(self._client, message)
 
     def _contact(self) -> float:
-        contact = None if self._handler is None else self._handler.contact
+        contact = None if self._handler is None else self._handler.connector.contact
         return 0.0 if contact is None else contact
 
     def state_changed(self, state: KazooState) -> None:
         """Turn a state of kazoo into a signal; the reason is read while it still stands."""
         reason = self._client.client_state
-        link = None if self._handler is None else self._handler.last_link
+        link = None if self._handler is None else self._handler.connector.last_link
         if link is not None and link.refusal and state != KazooState.CONNECTED:
             self._refused(link.refusal)
         elif state == KazooState.CONNECTED and self._handler is not None:
@@ -76,7 +76,7 @@ class Listener:
 
     def connection_ended(self) -> None:
         """Kazoo's thread is at its end, whoever ended it."""
-        link = None if self._handler is None else self._handler.last_link
+        link = None if self._handler is None else self._handler.connector.last_link
         if link is not None and link.refusal:
             self._refused(link.refusal)  # also where kazoo's thread died of it
         else:

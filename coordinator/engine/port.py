@@ -183,7 +183,7 @@ class Port:
     def stop(self) -> None:
         """End the session if there is a link, and the client, in bounded time; leave one that was adopted."""
         self._stopping = True
-        self.handler.stay()
+        self.handler.connector.stay()
         if self._adopted is not None:
             link = self.handler.link
             if link is not None and link.cause == "moved":
@@ -255,9 +255,9 @@ class Port:
     def _use(self, source: Literal["set_hosts", "reconfiguration", "fallback"], *, leave: bool) -> None:
         servers = self._roster.servers
         hosts = join_hosts(servers, self._settings.chroot)
-        if tuple(self.handler.hosts) != servers or tuple(self.client.hosts) != servers:
+        if tuple(self.handler.connector.hosts) != servers or tuple(self.client.hosts) != servers:
             self.client.set_hosts(hosts)
-            self.handler.set_hosts(servers, leave=leave)
+            self.handler.connector.set_hosts(servers, leave=leave)
         names, ignored = ([server_name(*one) for one in some] for some in (servers, self._ignored))
         self._post(HostsChanged(hosts, tuple(names), tuple(ignored), source))
 
@@ -287,7 +287,7 @@ class Port:
         )
         self.reported(client, up)
         self._reached(link.server)
-        handler.consider()
+        handler.connector.consider()
 
     def round_failed(self, client: object) -> None:
         """Try the servers of the user, too, where those of the ensemble could not be reached."""

@@ -45,7 +45,7 @@ class Client:
                 sleep_func=self.handler.sleep_func,
             ),
         )
-        self.handler.hosts = self.zk.hosts
+        self.handler.connector.hosts = self.zk.hosts
         self.path = f"/handler-{uuid.uuid4().hex}"
         self.states: list[str] = []
         self.failed: list[tuple[str, str, float | None]] = []
@@ -130,7 +130,7 @@ def test_what_the_server_granted_is_known(zookeeper: ZooKeeperServer, ours: Clie
 def test_an_idle_session_keeps_its_contact_fresh(ours: Client) -> None:
     """Pings are answered, timed and reported; contact never grows older than half the timeout."""
     ours.beaten(4)
-    contact = ours.handler.contact
+    contact = ours.handler.connector.contact
     assert contact is not None
     assert clock.now() - contact < TIMEOUT / 2
     assert all(0 < rtt < 1.0 for rtt, _ in ours.beats)

@@ -86,7 +86,7 @@ def connecting(hosts: str, heard: Heard, *, timeout: float = 2.0, **options: Any
     client = KazooClient(
         hosts, handler=handler, timeout=timeout, connection_retry=retry(handler), randomize_hosts=False
     )
-    handler.hosts = client.hosts
+    handler.connector.hosts = client.hosts
     client.start_async()
     try:
         yield handler
@@ -313,7 +313,7 @@ class Wire:
         self.far.settimeout(LIMIT)
         self.handler = handler
         self.link = Link(near, "zk1:2181")
-        handler._link = self.link
+        handler.connector._link = self.link
         self.wake = handler.create_socket_pair()[0]
         self.link.send(struct.pack("!iiqiqi16s?", 45, 0, 0, 900, 0, 16, b"p" * 16, False))
         self.far.recv(100)
@@ -481,13 +481,13 @@ def test_a_pause_that_kazoo_cuts_into_slices_is_one(
     """The first slice is our pause; the others are nothing where rounds are announced, else as kazoo says."""
     heard, pauses = Heard(), []
     handler = KazooHandler(random=Highest())
-    handler.listen(heard, [("zk.invalid", 1)] if announced else (), announced=announced)
-    monkeypatch.setattr(handler._dialler, "pause", lambda seconds, *_: pauses.append(seconds))
-    monkeypatch.setattr(handler, "_why_unresolved", lambda *_: "unknown")
+    handler.connector.listen(heard, [("zk.invalid", 1)] if announced else (), announced=announced)
+    monkeypatch.setattr(handler.connector._dialler, "pause", lambda seconds, *_: pauses.append(seconds))
+    monkeypatch.setattr(handler.connector, "_why_unresolved", lambda *_: "unknown")
 
     def two_rounds() -> None:
         for _ in range(2):
-            handler.begin_pass()
+            handler.connector.begin_pass()
             for _ in range(3):
                 handler.sleep_func(0.1)
 
@@ -738,7 +738,7 @@ def test_a_heartbeat_listener_that_raises_is_logged(caplog: pytest.LogCaptureFix
 
     handler = KazooHandler(listener=Broken())
     with caplog.at_level(logging.ERROR):
-        handler._heartbeat(0.1, 1.0)
+        handler.connector._heartbeat(0.1, 1.0)
     assert "listener failed" in caplog.text
 
 

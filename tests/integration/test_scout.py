@@ -130,7 +130,7 @@ class Port:
     def __init__(self, *servers: Server) -> None:
         self.servers = servers
         self.fallen_back = False
-        self.handler = SimpleNamespace(reach=reach)
+        self.handler = SimpleNamespace(connector=SimpleNamespace(reach=reach))
         self.told: list[tuple[list[Server], list[Server]]] = []
 
     def follow(self, servers: list[Server], ignored: list[Server]) -> None:

@@ -171,12 +171,15 @@ def test_silence_expires(fault: str, client: Client, faults: Faults, zookeeper: 
     client.assert_replaced(zookeeper)
 
 
-def test_a_short_blackhole_is_survived(client: Client, faults: Faults, zookeeper: ZooKeeperServer) -> None:
+def test_a_short_blackhole_is_survived(
+    client: Client, faults: Faults, zookeeper: ZooKeeperServer, observer: KazooClient
+) -> None:
     """What was asked meanwhile is answered at its end, and nothing is told: the link has held."""
     with faults.blackhole():
         asked = in_thread(lambda: client.zk.create(f"{client.path}-late", b""))
         assert client.record.quiet(0.2) == []
         assert client.session_id in session_ids(zookeeper)
+        assert observer.exists(f"{client.path}-late") is None
     assert asked() == f"{client.path}-late"
     assert client.record.quiet(0.05) == []
     client.assert_kept(zookeeper)
@@ -203,6 +206,17 @@ def test_lose_answers(client: Client, faults: Faults, observer: KazooClient) -> 
     with pytest.raises(ConnectionLossError) as lost:
         asked()
     assert lost.value.ambiguous
+
+
+def test_an_answer_that_is_lost_never_comes(client: Client, faults: Faults, observer: KazooClient) -> None:
+    """Also when the fault is over at once: what the server said is gone with the connection."""
+    with faults.lose_answers():
+        asked = in_thread(lambda: client.zk.set(client.path, b"written"))
+        eventually(lambda: observer.get(client.path)[1].version == 1)
+    with pytest.raises(ConnectionLossError) as lost:
+        asked()
+    assert lost.value.ambiguous
+    assert client.until("session.resumed") == BACK
 
 
 def test_heartbeats_that_are_not_answered_keep_the_session(
@@ -348,11 +362,26 @@ def test_depose_leader(ensemble: ZooKeeperEnsemble, ensemble_faults: Faults) -> 
         eventually(lambda: leader.mode == "follower")
 
 
-def test_rolling_restart(ensemble: ZooKeeperEnsemble, ensemble_faults: Faults) -> None:
+def test_rolling_restart(
+    ensemble: ZooKeeperEnsemble, ensemble_faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One server after the other, the leader last: one session, and no moment without a majority."""
+    restarted = []
+    kind = type(ensemble.nodes[0])
+    restart = kind.restart
+
+    def noted(node: ZooKeeperServer) -> None:
+        assert all(one.mode for one in ensemble.nodes), "the one before serves again"
+        restarted.append(node)
+        restart(node)
+
+    monkeypatch.setattr(kind, "restart", noted)
+    leader = ensemble.leader()
     with Coordinator(ensemble_faults.hosts, session_timeout=4.0) as zk:
         client = client_of(zk)
         ensemble_faults.rolling_restart()
+        assert set(restarted) == set(ensemble.nodes)
+        assert restarted[-1] is leader
         told = client.record.quiet(0.5)
         assert "session.suspended" in story(told)
         assert "session.expired" not in story(told)

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
-from weakref import WeakMethod, finalize
+from weakref import WeakMethod
 
 from coordinator.errors import ConfigurationError
 from coordinator.events import BaseEvent
@@ -77,6 +77,25 @@ def _matches(candidate: BaseEvent, patterns: Sequence[EventPattern]) -> bool:
     return any(one.matches(candidate) for one in patterns)
 
 
+def _waker(
+    collect: WeakMethod[Callable[[], None]], forget: Callable[[Any], None], mine: list[Any]
+) -> Callable[[], None]:
+    """Return what is called after each event; it ends the subscription of a record that is gone.
+
+    A finalizer must not: it may run in a thread that holds the lock of another record, for which
+    the engine waits while it publishes, and would wait for the engine.
+    """
+
+    def wake() -> None:
+        there = collect()
+        if there is not None:
+            there()
+        elif mine:
+            forget(mine.pop())  # which wakes once more
+
+    return wake
+
+
 class EventRecord:
     """All events of a coordinator from the moment it was made, in order.
 
@@ -104,17 +123,12 @@ class EventRecord:
         self._events: list[BaseEvent] = []
         self._read = 0
         self._ended = False
-        collect = WeakMethod(self._collect)
-
-        def wake() -> None:
-            there = collect()
-            if there is not None:
-                there()
-
         self._subscription: Any = None  # the first event may come before it is there
+        mine: list[Any] = []
+        wake = _waker(WeakMethod(self._collect), engine.forget_stream, mine)
         self._subscription = engine.fanout.subscribe(checked_kinds(kinds), wake=wake)
+        mine.append(self._subscription)
         self._collect()
-        finalize(self, engine.forget_stream, self._subscription).atexit = False
 
     def _collect(self) -> None:
         """Take what has come; called by whoever publishes an event, so that none waits to be read."""

@@ -20,7 +20,7 @@ from coordinator.events import (
     SessionResumed,
     SessionSuspended,
 )
-from coordinator.testing import EventRecord, event
+from coordinator.testing import EventRecord, event, eventually
 
 
 @pytest.fixture
@@ -164,7 +164,28 @@ def test_one_that_nobody_holds_is_forgotten(zk):
     assert zk.fanout._subscriptions
     del record
     gc.collect()
+    zk(ConnectionOpened)
     assert not zk.fanout._subscriptions
+
+
+def test_one_that_is_collected_while_another_is_held_waits_for_nobody(zk):
+    """A collection may come in a thread that holds a lock for which the publisher waits."""
+    held, dropped = EventRecord(zk), [EventRecord(zk)]
+    held_up = threading.Thread(target=zk, args=(ConnectionOpened,), name="test-publisher")
+
+    def publishing() -> bool:
+        if not zk.fanout._lock.acquire(blocking=False):
+            return True
+        zk.fanout._lock.release()
+        return False
+
+    with held._changed:
+        held_up.start()
+        eventually(publishing)
+        dropped.clear()
+        gc.collect()
+    held_up.join(10.0)
+    assert kinds(held.events) == ["connection.opened"]
 
 
 def test_it_takes_coordinators_only():

@@ -72,11 +72,12 @@ class AsyncCoordinator(Face):
         self._begin()
         if self.settings.start_timeout == 0:
             return self
-        deadline = clock.now() + self.settings.start_timeout
+        now = self._engine.clock.now
+        deadline = now() + self.settings.start_timeout
         try:
             await self._put(self._questions.session(self.hosts))
             if self.settings.chroot:
-                remaining = max(0.1, deadline - clock.now())
+                remaining = max(0.1, deadline - now())
                 if await self.exists("/", timeout=remaining) is None:
                     raise self._missing_chroot()  # noqa: TRY301 -- it is closed below
         except GeneratorExit:  # nothing can be awaited any more

@@ -85,10 +85,11 @@ class Coordinator(Face):
         self._begin()
         if self.settings.start_timeout == 0:
             return self
-        deadline = clock.now() + self.settings.start_timeout
+        now = self._engine.clock.now
+        deadline = now() + self.settings.start_timeout
         try:
             ask(self._engine, self._questions.session(self.hosts))
-            if self.settings.chroot and self.exists("/", timeout=max(0.1, deadline - clock.now())) is None:
+            if self.settings.chroot and self.exists("/", timeout=max(0.1, deadline - now())) is None:
                 raise self._missing_chroot()  # noqa: TRY301 -- it is closed below
         except BaseException:
             self._close("gave_up")

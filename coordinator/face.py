@@ -12,6 +12,7 @@ from coordinator.core.layout import check_path, deletable
 from coordinator.core.requests import Create
 from coordinator.engine.adoption import settings_of
 from coordinator.engine.engine import Engine
+from coordinator.engine.wiring import KazooWiring, Wiring
 from coordinator.errors import ClosedError, ConfigurationError, DuplicateEphemeralError, MissingChrootError
 from coordinator.events import BaseEvent
 from coordinator.handles import ChildrenViewHandle, EphemeralHandle, Handle, ZnodeViewHandle
@@ -69,11 +70,13 @@ class Face:
         else:
             self._set_up(Settings.make(hosts=hosts, **given))
 
-    def _set_up(self, settings: Settings, client: object = None) -> None:
+    def _set_up(self, settings: Settings, *, client: object = None, wiring: Wiring | None = None) -> None:
         self.settings = settings
-        self._engine = Engine(settings, client)
+        self._engine = Engine(settings, wiring or KazooWiring(client))
         # Who the owner of an adopted client says to be is his own business; the server knows.
-        self._questions = Questions(settings, identified=settings.identified or client is not None)
+        self._questions = Questions(
+            settings, identified=settings.identified or client is not None, clock=self._engine.clock
+        )
         self._started = False
         self._closed = False
         self._handlers: list[Any] = []
@@ -107,8 +110,15 @@ class Face:
         """
         settings = settings_of(client, start_timeout=start_timeout, operation_timeout=operation_timeout)
         adopted = cls.__new__(cls)
-        adopted._set_up(settings, client)
+        adopted._set_up(settings, client=client)
         return adopted
+
+    @classmethod
+    def _wired(cls, settings: Settings, wiring: Wiring) -> Self:
+        """Return one that stands on another clock, inbox and port: for ``coordinator.testing.memory``."""
+        wired = cls.__new__(cls)
+        wired._set_up(settings, wiring=wiring)
+        return wired
 
     def __repr__(self) -> str:
         told = f"of process {self._engine.pid}" if self._engine.forked else repr(self.session)

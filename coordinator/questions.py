@@ -26,7 +26,7 @@ from coordinator.core.requests import (
     Set,
     size_of,
 )
-from coordinator.engine import clock
+from coordinator.engine.wiring import Clock
 from coordinator.errors import ConfigurationError, CoordinatorError, DataTooLargeError
 from coordinator.models import ACL, Stat, Znode
 from coordinator.payload import check_model, decode, encode
@@ -35,9 +35,6 @@ from coordinator.settings import Settings
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Request[Any])
-
-OVERDUE = 5.0
-"""Seconds after a deadline at which a call no longer trusts the engine to answer it."""
 
 MAX_TIMEOUT = 1e6
 """Seconds; eleven days. More is a mistake, and overflows the locks of the system."""
@@ -61,26 +58,26 @@ class Question(Generic[T]):
     """Makes of the engine's answer what the caller gets."""
     made: Made = field(default_factory=list)
     """What was created for it, to be undone when the caller gives up."""
+    unanswered: str = ""
+    """Why there might be no answer."""
 
     def overdue(self) -> CoordinatorError:
         """Return the error for an engine that does not answer."""
-        return CoordinatorError(
-            f"the engine did not answer within {self.patience:g} s: a fault of coordinator itself, or "
-            "the process was stopped"
-        )
+        return CoordinatorError(f"the engine did not answer within {self.patience:g} s: {self.unanswered}")
 
 
 class Questions:
     """Makes the questions of one coordinator; all of it may be used from any thread."""
 
-    def __init__(self, settings: Settings, *, identified: bool) -> None:
+    def __init__(self, settings: Settings, *, identified: bool, clock: Clock) -> None:
         self._settings = settings
+        self._clock = clock
         self._identified = identified
 
     def limit(self, timeout: float | None) -> tuple[float, float]:
         """Return a timeout in seconds, and when it ends by the engine's clock."""
         seconds = checked_timeout(self._settings.operation_timeout if timeout is None else timeout)
-        return seconds, clock.now() + seconds
+        return seconds, self._clock.now() + seconds
 
     # -- plain operations
 
@@ -153,34 +150,41 @@ class Questions:
         made: Made | None = None,
     ) -> Question[T]:
         seconds, deadline = self.limit(timeout)
-        return Question(
-            lambda waiter: Submit(operation, label, deadline, seconds, waiter),
-            seconds + OVERDUE,
-            read,
-            [] if made is None else made,
+        return self._question(
+            lambda waiter: Submit(operation, label, deadline, seconds, waiter), seconds, read, made
         )
+
+    def _question(
+        self,
+        message: Callable[[Waiter | None], Message],
+        seconds: float,
+        read: Callable[[Any], T] = _as_it_is,
+        made: Made | None = None,
+    ) -> Question[T]:
+        patience, why = self._clock.patience(seconds), self._clock.unanswered
+        return Question(message, patience, read, [] if made is None else made, why)
 
     # -- what outlives a session
 
     def want(self, intent: Intent, label: str, timeout: float | None) -> Question[None]:
         """Ask for an intent to be kept."""
         seconds, deadline = self.limit(timeout)
-        return Question(
-            lambda waiter: Want(intent, label, deadline, seconds, waiter), seconds + OVERDUE, _nothing
+        return self._question(
+            lambda waiter: Want(intent, label, deadline, seconds, waiter), seconds, _nothing
         )
 
     def renew(self, token: int, data: bytes, label: str, timeout: float | None) -> Question[None]:
         """Ask for other data in an ephemeral that is kept."""
         seconds, deadline = self.limit(timeout)
-        return Question(
-            lambda waiter: Renew(token, data, label, deadline, seconds, waiter), seconds + OVERDUE, _nothing
+        return self._question(
+            lambda waiter: Renew(token, data, label, deadline, seconds, waiter), seconds, _nothing
         )
 
     def unwant(self, token: int, label: str, timeout: float | None) -> Question[None]:
         """Ask for an intent to be withdrawn."""
         seconds, deadline = self.limit(timeout)
-        return Question(
-            lambda waiter: Unwant(token, label, deadline, seconds, waiter), seconds + OVERDUE, _nothing
+        return self._question(
+            lambda waiter: Unwant(token, label, deadline, seconds, waiter), seconds, _nothing
         )
 
     # -- the session
@@ -188,12 +192,14 @@ class Questions:
     def session(self, hosts: str) -> Question[None]:
         """Ask for the first session at these hosts."""
         seconds = self._settings.start_timeout
-        deadline = clock.now() + seconds
-        return Question(lambda waiter: AwaitSession(hosts, deadline, seconds, waiter), seconds + OVERDUE)
+        deadline = self._clock.now() + seconds
+        return self._question(lambda waiter: AwaitSession(hosts, deadline, seconds, waiter), seconds)
 
     def close(self, reason: Literal["requested", "gave_up"]) -> Question[None]:
         """Ask for the end."""
-        return Question(lambda waiter: Close(reason, waiter), CLOSE_WITHIN - 0.1)
+        return Question(
+            lambda waiter: Close(reason, waiter), CLOSE_WITHIN - 0.1, unanswered=self._clock.unanswered
+        )
 
     # -- what is refused before anything is sent
 

@@ -15,10 +15,8 @@ from __future__ import annotations
 import itertools
 import os
 import queue
-import random
 import threading
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any, assert_never
 
 from coordinator.core import session as machine
@@ -27,7 +25,6 @@ from coordinator.core.messages import (
     Effect,
     Emit,
     Message,
-    Moment,
     NotSent,
     Rebuild,
     Refresh,
@@ -37,12 +34,11 @@ from coordinator.core.messages import (
     Want,
 )
 from coordinator.core.tally import Tally
-from coordinator.engine import clock, fork
+from coordinator.engine import fork
 from coordinator.engine.fanout import Fanout, Subscription
-from coordinator.engine.follow import Follower
 from coordinator.engine.logs import logger
-from coordinator.engine.port import Port
 from coordinator.engine.waiters import Waiter
+from coordinator.engine.wiring import Clock, Following, KazooWiring, Wiring
 from coordinator.errors import ClosedError, ForkedError
 from coordinator.models import Phase, SessionInfo, Stats
 from coordinator.settings import Settings
@@ -55,22 +51,25 @@ class Engine:
 
     Args:
         settings: of the coordinator.
-        client: a kazoo client of somebody else's, to be adopted.
+        wiring: clock, inbox and port; by default the system's, and kazoo.
     """
 
-    def __init__(self, settings: Settings, client: object = None) -> None:
+    def __init__(self, settings: Settings, wiring: Wiring | None = None) -> None:
         self.name = f"coordinator-{next(_numbers)}"
         """Prefix of the names of all threads."""
         self.pid = os.getpid()
         """The process that it belongs to."""
+        wiring = wiring or KazooWiring()
+        self.clock: Clock = wiring.clock
+        """What deadlines are given by."""
         self._fanout = Fanout()
-        self._kernel = Kernel(session_timeout=settings.session_timeout, shared=client is not None)
-        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._port = Port(settings, self.name, self._inbox.put, client)
+        self._inbox = wiring.inbox
+        self._port = wiring.port(settings, self.name)
+        self._kernel = Kernel(session_timeout=settings.session_timeout, shared=self._port.adopted)
         self._tally = Tally()
         self._tokens = itertools.count(1)
         self._refreshed: dict[int, Callable[[], None]] = {}
-        self._follower: Follower | None = None
+        self._follower: Following | None = None
         if settings.follow_reconfig:
             self._follower = self._following()
         self._claims = threading.Lock()
@@ -160,9 +159,9 @@ class Engine:
         """Tell of no more changes behind a token."""
         self._refreshed.pop(token, None)
 
-    def _following(self) -> Follower:
+    def _following(self) -> Following:
         token = next(self._tokens)
-        follower = Follower(self.name, self._port, token)
+        follower = self._port.follower(token)
         self._refreshed[token] = follower.configured
         return follower
 
@@ -209,7 +208,7 @@ class Engine:
             session_id=session.session_id,
             server=session.server,
             timeout=session.timeout,
-            remaining=max(0.0, contact + session.timeout - clock.now()) if live else 0.0,
+            remaining=max(0.0, contact + session.timeout - self.clock.now()) if live else 0.0,
             read_only=session.read_only,
             rtt=session.rtt,
         )
@@ -218,33 +217,22 @@ class Engine:
     def stats(self) -> Stats:
         """What was counted so far."""
         self.check_process()
-        return self._tally.stats(clock.now())
+        return self._tally.stats(self.clock.now())
 
     # -- the thread
 
     def _run(self) -> None:
         while not self._over:
-            self._handle(self._next())
+            message = self._inbox.take(self._kernel.deadline())
+            self._handle(self._tick() if message is None else message)
         if not self.forked:
             self._drain()
-
-    def _next(self) -> Message:
-        deadline = self._kernel.deadline()
-        if deadline is None:
-            return self._inbox.get()
-        remaining = deadline - clock.now()
-        if remaining <= 0:
-            return self._tick()
-        try:
-            return self._inbox.get(timeout=min(remaining, threading.TIMEOUT_MAX))
-        except queue.Empty:
-            return self._tick()
 
     def _tick(self) -> machine.Tick:
         return machine.Tick(self._port.contact(self._kernel.session.session_id))
 
     def _handle(self, message: Message) -> None:
-        moment = Moment(clock.now(), datetime.now(UTC), random.random())  # noqa: S311 -- jitter
+        moment = self.clock.moment()
         try:
             effects = self._kernel.handle(message, moment)
         except Exception:  # noqa: BLE001 -- the thread must live on
@@ -267,7 +255,7 @@ class Engine:
         """Do it; return False for a request that could not be sent."""
         match effect:
             case Emit(event=event):
-                self._tally.event(event, clock.now())
+                self._tally.event(event, self.clock.now())
                 self._fanout.publish(event)
             case Send(request_id=request_id, request=request, link=link):
                 return self._port.send(request_id, request, link)

@@ -1,6 +1,6 @@
 """Following an ensemble whose servers change: only to servers that answer.
 
-    Census (core/ensemble.py) --configuration--> Scout: which of its addresses answer us? --> Port.follow
+    Census (core/ensemble.py) --configuration--> Scout: which of its addresses answer us? --> KazooPort.follow
 
 What ZooKeeper says are the addresses that its servers bind to: names and networks that exist where they run,
 and often not where a client is. A list that works is therefore never replaced by one that does not; what does
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import socket
 
     from coordinator.engine.dial import Dialler
-    from coordinator.engine.port import Port
+    from coordinator.engine.port import KazooPort
 
 FIRST_PAUSE, MAX_PAUSE = 0.5, 60.0
 """Seconds, bounds of the pauses before those are asked again that did not answer. A server that joins may
@@ -36,7 +36,7 @@ class Follower:
         token: that of the intent.
     """
 
-    def __init__(self, name: str, port: Port, token: int) -> None:
+    def __init__(self, name: str, port: KazooPort, token: int) -> None:
         self.census = Census(token)
         self._name = name
         self._port = port

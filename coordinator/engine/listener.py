@@ -22,13 +22,13 @@ from coordinator.engine.handler import KazooHandler
 from coordinator.engine.link import Link
 
 if TYPE_CHECKING:
-    from coordinator.engine.port import Port
+    from coordinator.engine.port import KazooPort
 
 
 class Listener:
     """Hears one client and its handler, in kazoo's connection thread."""
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: KazooPort) -> None:
         self._port = port
         self._client: Any = None
         self._handler: KazooHandler | None = None

@@ -34,6 +34,7 @@ from coordinator.core.requests import (
 from coordinator.core.session import LinkUp
 from coordinator.engine import tls, wire
 from coordinator.engine.adoption import Adopted
+from coordinator.engine.follow import Follower
 from coordinator.engine.handler import KazooHandler
 from coordinator.engine.link import Link
 from coordinator.engine.listener import Listener
@@ -74,7 +75,7 @@ class Trigger(DirectWatch):
         return hash((Trigger, self.token))
 
 
-class Port:
+class KazooPort:
     """One kazoo client at a time, and the way to its successor; or one that was adopted.
 
     Args:
@@ -241,6 +242,10 @@ class Port:
             if changed or set(ignored) != set(self._ignored):
                 self._ignored = tuple(ignored)
                 self._use("reconfiguration", leave=leave)
+
+    def follower(self, token: int) -> Follower:
+        """Return what follows the ensemble when it is reconfigured; its intent has that token."""
+        return Follower(self._name, self, token)
 
     def _fall_back(self) -> None:
         with self._roster_lock:

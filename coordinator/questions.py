@@ -26,7 +26,7 @@ from coordinator.core.requests import (
     Set,
     size_of,
 )
-from coordinator.engine.wiring import Clock
+from coordinator.engine.wiring import Clock, SystemClock
 from coordinator.errors import ConfigurationError, CoordinatorError, DataTooLargeError
 from coordinator.models import ACL, Stat, Znode
 from coordinator.payload import check_model, decode, encode
@@ -58,7 +58,7 @@ class Question(Generic[T]):
     """Makes of the engine's answer what the caller gets."""
     made: Made = field(default_factory=list)
     """What was created for it, to be undone when the caller gives up."""
-    unanswered: str = ""
+    unanswered: str = SystemClock.unanswered
     """Why there might be no answer."""
 
     def overdue(self) -> CoordinatorError:

@@ -50,6 +50,8 @@ class SessionEntry:
     """Seconds."""
     heard_at: float
     identities: tuple[Identity, ...] = (ADDRESS,)
+    read_only: bool = False
+    """It is one of a server without a quorum."""
     link: object = None
     """The link that it was last attached to: what comes over another one came too late."""
 

@@ -159,10 +159,12 @@ class TurnInbox:
                 if self._messages:
                     return self._messages.popleft()
                 self._catch_up()
+                now = self._clock.now()
+                first = now if self._until is None else min(now, self._until)
                 port_due = self.alarms.next()
-                if port_due is None or port_due > self._clock.now():
+                if port_due is None or port_due > first:
                     return None
-                self.alarms.ring(self._clock.now())
+                self.alarms.ring(first)
 
     def _catch_up(self) -> None:
         """Whoever closes does not wait: what he would wait for is due now."""

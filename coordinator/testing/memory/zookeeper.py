@@ -187,6 +187,8 @@ class FakeZooKeeper:
                 self._watches.data(path, session, token)
                 return node.data, node.stat
             case Exists(watch=token):
+                if path in self.nodes:
+                    self._readable(path, session)
                 self._watches.data(path, session, token)
                 return self.stat(path)
             case Children(watch=token):

@@ -31,9 +31,7 @@ from coordinator import (
     NotEmptyError,
     OperationTimeoutError,
     PayloadError,
-    ReadOnlyError,
     ServerError,
-    SessionExpiredError,
     TransactionFailedError,
 )
 from tests.contract.site import Site
@@ -589,11 +587,3 @@ BY_CONDITION: Final[dict[str, frozenset[type[CoordinatorError]]]] = {
 
 OF_ALL: Final = frozenset({ClosedError})
 """Errors of every operation: test_matrix.py tries each of them after the end."""
-
-READ_ONLY: Final = frozenset({ReadOnlyError})
-"""Errors of every operation that writes: test_read_only.py."""
-
-LATE: Final[dict[str, frozenset[type[CoordinatorError]]]] = {
-    "create ephemeral": frozenset({SessionExpiredError}),
-}
-"""Errors that need a history of their own: test_ephemerals.py."""

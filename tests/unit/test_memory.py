@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -511,3 +513,28 @@ def test_no_data_is_shown(memory: MemoryEnsemble, zk: Coordinator) -> None:
     shown = repr((memory, zk, memory._server, memory._port(zk).faults, memory._port(zk).link))
     assert "top-secret" not in shown
     assert "1 sessions" in repr(memory)
+
+
+# -- the documentation
+
+
+TESTING = (Path(__file__).parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
+SECTION = TESTING.partition("\n## Without a server\n")[2].partition("\n## ")[0]
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", SECTION, re.MULTILINE | re.DOTALL)
+
+
+def test_there_are_examples() -> None:
+    """Otherwise the test below would see nothing."""
+    assert len(EXAMPLES) == 2
+
+
+@pytest.mark.parametrize("code", EXAMPLES)
+def test_an_example(code: str) -> None:
+    """What is shown runs."""
+    exec(compile(code, "testing.md", "exec"), {})
+
+
+def test_every_method_is_told_of() -> None:
+    """In the section, under its name."""
+    public = {name for name in vars(MemoryEnsemble) if not name.startswith("_")}
+    assert {name for name in public if not re.search(rf"\b{name}\b", SECTION)} == set()

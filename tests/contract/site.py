@@ -16,9 +16,17 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from coordinator import Coordinator, CoordinatorError, NoNodeError, Phase
-from coordinator.testing import FaultProxy, ZooKeeperServer, expire, session_ids, watches
+from coordinator.testing import (
+    EventRecord,
+    FaultProxy,
+    ZooKeeperServer,
+    eventually,
+    expire,
+    session_ids,
+    watches,
+)
 from coordinator.testing.memory import MemoryEnsemble
-from tests.support import PATIENCE, Record, eventually, new_place
+from tests.support import PATIENCE, new_place
 
 SHORT = 0.2
 """Seconds after which a call that is to time out gives up."""
@@ -60,7 +68,7 @@ class Site(ABC):
         self.other = self.connect()
         self.other.create(self.base)
         self.zk = self._stack.enter_context(self._faulty())
-        self.record = Record(self.zk)
+        self.record = EventRecord(self.zk)
         self.record.until("session.established")
 
     @abstractmethod
@@ -216,7 +224,7 @@ class RealSite(Site):
             "held": lambda: len(kernel.calls) > 0,
             "asked": lambda: future.done() or len(kernel.calls) > 0,
         }
-        eventually(ways[until], until)
+        eventually(ways[until], message=until)
         return Call(future)
 
     def hold(self, *, up: bool = False, down: bool = False) -> None:
@@ -228,18 +236,18 @@ class RealSite(Site):
     def cut(self) -> None:
         self._proxy.refuse = True
         self._proxy.cut()
-        eventually(lambda: self.zk.session.phase is Phase.SUSPENDED, "suspended")
+        eventually(lambda: self.zk.session.phase is Phase.SUSPENDED, message="suspended")
 
     def mend(self) -> None:
         self._proxy.blackhole = False
         self._proxy.refuse = False
-        eventually(lambda: self.zk.session.phase is Phase.CONNECTED, "connected")
+        eventually(lambda: self.zk.session.phase is Phase.CONNECTED, message="connected")
 
     def expire(self) -> None:
         expire(self._client_id, self._server.hosts)
 
     def wait(self, what: Callable[[], bool], describe: str = "") -> None:
-        eventually(what, describe)
+        eventually(what, message=describe)
 
     def pass_time(self, seconds: float) -> None:
         """It passes by itself: whoever waits for it waits."""

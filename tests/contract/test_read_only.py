@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from coordinator import Coordinator, OperationTimeoutError, ReadOnlyError
-from coordinator.testing import ZooKeeperEnsemble
+from coordinator.testing import ZooKeeperEnsemble, eventually
 from coordinator.testing.memory import MemoryEnsemble
 from tests.contract.matrix import NEW
-from tests.support import eventually
 
 READS = {
     "get": lambda zk: zk.get("/a").value,
@@ -55,7 +54,7 @@ def zk(request: pytest.FixtureRequest) -> Iterator[Coordinator]:
     if request.param == "real":
         two = request.getfixturevalue("lonely")
         with Coordinator(two.nodes[0].hosts, read_only=True, start_timeout=30.0) as reader:
-            eventually(lambda: reader.session.read_only, "it only reads")
+            eventually(lambda: reader.session.read_only, message="it only reads")
             yield reader
         return
     with MemoryEnsemble() as memory:

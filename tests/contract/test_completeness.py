@@ -14,10 +14,10 @@ from coordinator.errors import CoordinatorError
 from tests.contract.matrix import (
     BY_CONDITION,
     CONDITIONS,
-    ERRORS,
     OF_ALL,
     OPERATIONS,
 )
+from tests.contract.refusals import ERRORS
 from tests.contract.test_read_only import READS, WAITING, WRITES
 
 FACES = ("Coordinator", "Ephemeral", "ZnodeView", "ChildrenView", "Transaction")

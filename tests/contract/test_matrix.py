@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from coordinator import ClosedError, CoordinatorError, NoAuthError
-from tests.contract.matrix import CONDITIONS, ERRORS, OPERATIONS, Operation, Outcome, Refusal
+from tests.contract.matrix import CONDITIONS, OPERATIONS, Operation, Outcome
+from tests.contract.refusals import ERRORS, Refusal
 from tests.contract.site import SHORT, Call, Site
 
 LOST = ("connection.closed", "session.suspended")

@@ -12,20 +12,19 @@ the ensemble's time.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from coordinator.core.messages import Fired, HostsChanged, Message, Replied
 from coordinator.core.requests import Request
 from coordinator.core.session import AttemptFailed, AuthFailed, Beat, Expired, LinkDown, LinkUp, RoundRefused
-from coordinator.engine.frames import PING_GRACE, REFUSALS, SUSPECT_AFTER
+from coordinator.engine.frames import REFUSALS
 from coordinator.engine.rounds import Backoff, Passes, server_name
 from coordinator.errors import ConfigurationError, CoordinatorError
 from coordinator.settings import Settings, join_hosts
 from coordinator.testing.memory.access import ADDRESS, Identity, identity
 from coordinator.testing.memory.chroot import rooted, unrooted, unrooted_error
+from coordinator.testing.memory.link import Faults, MemoryLink
 from coordinator.testing.memory.turns import TurnClock, TurnInbox
 
 if TYPE_CHECKING:
@@ -36,50 +35,6 @@ PINGS = 3
 
 
 CLOSED = "closed before the handshake was answered"
-
-
-@dataclass(slots=True)
-class Faults:
-    """What is wrong on the way of one client."""
-
-    refuse: bool = False
-    up: bool = False
-    """Nothing passes from client to server."""
-    down: bool = False
-    """Nothing passes from server to client."""
-    lose: Literal["", "request", "answer"] = ""
-    """What is lost next, and the link with it."""
-
-
-@dataclass(eq=False, slots=True)
-class MemoryLink:
-    """One connection, from its handshake on."""
-
-    server: str
-    number: int = 0
-    session_id: int = 0
-    timeout: float = 0.0
-    contact: float = 0.0
-    """When what was answered last had been sent; before that, the handshake."""
-    heard: float = 0.0
-    """When an answer came last."""
-    read_only: bool = False
-    owed: deque[float] = field(default_factory=deque)
-    """When what is not answered yet was sent."""
-    pinged: bool = False
-    """A ping is not answered yet."""
-    dead: bool = False
-    """The client has given it up."""
-    closed: bool = False
-    """The server has closed it."""
-    up: deque[Callable[[], None]] = field(default_factory=deque)
-    """What is yet to arrive at the server."""
-    down: deque[Callable[[], None]] = field(default_factory=deque)
-    """What is yet to arrive at the client."""
-
-    def silent_at(self) -> float:
-        """Return when it is given up unless an answer comes. Source: ``frames.Frames.silent_at``."""
-        return max(self.heard + self.timeout * SUSPECT_AFTER, self.owed[0] + self.timeout * PING_GRACE)
 
 
 class MemoryPort:

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from coordinator.core.requests import Request
 from coordinator.testing.memory.access import ADDRESS, Identity
+from coordinator.testing.memory.link import MemoryLink
 from coordinator.testing.memory.turns import Turns
 from coordinator.testing.memory.zookeeper import FakeZooKeeper
 
 if TYPE_CHECKING:
-    from coordinator.testing.memory.port import MemoryLink, MemoryPort
+    from coordinator.testing.memory.port import MemoryPort
 
 Verdict = Literal["accepted", "expired", "closed"]
 

@@ -1,0 +1,281 @@
+"""The errors of each operation that need no fault: how each of them is come by."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from coordinator import (
+    ACL,
+    BadVersionError,
+    ClosedError,
+    ConfigurationError,
+    CoordinatorError,
+    DataTooLargeError,
+    DuplicateEphemeralError,
+    EphemeralConflictError,
+    InvalidACLError,
+    InvalidPathError,
+    NoAuthError,
+    NoChildrenForEphemeralsError,
+    NodeExistsError,
+    NoNodeError,
+    NotEmptyError,
+    PayloadError,
+    ServerError,
+    TransactionFailedError,
+)
+from tests.contract.matrix import NEW, OLD, with_a_child, with_a_znode, with_an_ephemeral
+from tests.contract.site import Site
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """How an error is come by; nothing is changed by what is refused."""
+
+    call: Callable[[Site], Any]
+    prepare: Callable[[Site], None] = lambda _: None
+    guilty: type[CoordinatorError] | None = None
+    """Of a transaction: what was wrong with its last operation."""
+    told: tuple[str, ...] = ()
+
+
+def locked(permissions: str) -> Callable[[Site], None]:
+    """A znode with a child, of which everybody may do that and no more."""
+
+    def prepare(site: Site) -> None:
+        site.other.create(f"{site.base}/a", b"x", acl=[ACL("world", "anyone", permissions)])
+
+    return prepare
+
+
+def with_an_ephemeral_of_others(site: Site) -> None:
+    site.other.create(f"{site.base}/a", ephemeral=True)
+
+
+TOO_LARGE = b"x" * (1 << 20)
+NOBODY = [ACL("world", "nobody")]
+
+
+def a(site: Site) -> str:
+    return f"{site.base}/a"
+
+
+CREATING: Final[dict[type[CoordinatorError], Refusal]] = {
+    NodeExistsError: Refusal(lambda site: site.zk.create(a(site)), with_a_znode),
+    NoNodeError: Refusal(lambda site: site.zk.create(f"{a(site)}/x")),
+    NoAuthError: Refusal(lambda site: site.zk.create(f"{a(site)}/x"), locked("r")),
+    InvalidACLError: Refusal(lambda site: site.zk.create(a(site), acl=NOBODY)),
+    NoChildrenForEphemeralsError: Refusal(
+        lambda site: site.zk.create(f"{a(site)}/x"), with_an_ephemeral_of_others
+    ),
+    InvalidPathError: Refusal(lambda site: site.zk.create("a")),
+    DataTooLargeError: Refusal(lambda site: site.zk.create(a(site), TOO_LARGE)),
+    ConfigurationError: Refusal(lambda site: site.zk.create(a(site), "text")),
+}
+
+
+def only(wrong: Callable[[Any, Site], Any], guilty: type[CoordinatorError], **more: Any) -> Refusal:
+    """A transaction whose last operation is refused."""
+    return Refusal(
+        lambda site: wrong(site.zk.transaction().create(f"{site.base}/first"), site).commit(),
+        guilty=guilty,
+        **more,
+    )
+
+
+def transacted(add: Callable[[Any, str], Any], *refusals: Refusal) -> dict[type[CoordinatorError], Any]:
+    """What any transaction may be refused for, and what one with that operation may be."""
+    return {
+        TransactionFailedError: refusals,
+        InvalidPathError: Refusal(lambda site: add(site.zk.transaction(), "a")),
+        ConfigurationError: Refusal(lambda site: _twice(add, site)),
+        DataTooLargeError: Refusal(
+            lambda site: add(site.zk.transaction().create(a(site), TOO_LARGE), a(site)).commit()
+        ),
+    }
+
+
+def _twice(add: Callable[[Any, str], Any], site: Site) -> None:
+    both = add(site.zk.transaction().check(f"{site.base}/none"), f"{site.base}/a")
+    with contextlib.suppress(TransactionFailedError):
+        both.commit()
+    both.commit()
+
+
+def _renew(site: Site, value: object) -> None:
+    site.kept.set(value)
+
+
+def _ephemeral_without_write(site: Site) -> None:
+    site.kept = site.zk.ephemeral(f"{site.base}/e", OLD, acl=[ACL("world", "anyone", "rcd")])
+    site.tells("ephemeral.created")
+
+
+def _ephemeral_in_conflict(site: Site) -> None:
+    with_an_ephemeral_of_others(site)
+    site.kept = site.zk.ephemeral(a(site), OLD)
+    site.tells("ephemeral.conflict")
+
+
+def _closed_ephemeral(site: Site) -> None:
+    with_an_ephemeral(site)
+    site.kept.close()
+    site.tells("ephemeral.removed")
+
+
+def _keep_twice(site: Site) -> None:
+    site.zk.ephemeral(f"{site.base}/e")
+
+
+ERRORS: Final[dict[str, dict[type[CoordinatorError], Refusal | tuple[Refusal, ...]]]] = {
+    "get": {
+        NoNodeError: Refusal(lambda site: site.zk.get(a(site))),
+        NoAuthError: Refusal(lambda site: site.zk.get(a(site)), locked("cdw")),
+        PayloadError: Refusal(lambda site: site.zk.get(a(site), model=int), with_a_znode),
+        InvalidPathError: Refusal(lambda site: site.zk.get("a")),
+        ConfigurationError: Refusal(lambda site: site.zk.get(a(site), timeout=-1)),
+    },
+    "exists": {InvalidPathError: Refusal(lambda site: site.zk.exists("a"))},
+    "children": {
+        NoNodeError: Refusal(lambda site: site.zk.children(a(site))),
+        NoAuthError: Refusal(lambda site: site.zk.children(a(site)), locked("cdw")),
+        InvalidPathError: Refusal(lambda site: site.zk.children("a")),
+    },
+    "create": CREATING,
+    "create ephemeral": {
+        NodeExistsError: Refusal(lambda site: site.zk.create(a(site), ephemeral=True), with_a_znode),
+        NoChildrenForEphemeralsError: Refusal(
+            lambda site: site.zk.create(f"{a(site)}/x", ephemeral=True), with_an_ephemeral_of_others
+        ),
+    },
+    "create sequential": {
+        NoNodeError: Refusal(lambda site: site.zk.create(f"{a(site)}/x", sequential=True)),
+        NoAuthError: Refusal(lambda site: site.zk.create(f"{a(site)}/x", sequential=True), locked("r")),
+    },
+    "create ephemeral sequential": {
+        NoChildrenForEphemeralsError: Refusal(
+            lambda site: site.zk.create(f"{a(site)}/x", ephemeral=True, sequential=True),
+            with_an_ephemeral_of_others,
+        ),
+    },
+    "create parents": {
+        NodeExistsError: Refusal(lambda site: site.zk.create(a(site), parents=True), with_a_znode),
+        NoAuthError: Refusal(lambda site: site.zk.create(f"{a(site)}/x/y", parents=True), locked("r")),
+        NoChildrenForEphemeralsError: Refusal(
+            lambda site: site.zk.create(f"{a(site)}/x/y", parents=True), with_an_ephemeral_of_others
+        ),
+    },
+    "create acl": {
+        InvalidACLError: (
+            Refusal(lambda site: site.zk.create(a(site), acl=[])),
+            Refusal(lambda site: site.zk.create(a(site), acl=[ACL("digest", "bob")])),
+            Refusal(lambda site: site.zk.create(a(site), acl=[ACL("unknown", "bob")])),
+            Refusal(lambda site: site.zk.create(a(site), acl=[ACL("auth", "")])),
+        ),
+        ConfigurationError: Refusal(lambda site: site.zk.create(a(site), acl="creator")),
+    },
+    "set": {
+        NoNodeError: Refusal(lambda site: site.zk.set(a(site), NEW)),
+        BadVersionError: Refusal(lambda site: site.zk.set(a(site), NEW, version=7), with_a_znode),
+        NoAuthError: Refusal(lambda site: site.zk.set(a(site), NEW, version=7), locked("r")),
+        InvalidPathError: Refusal(lambda site: site.zk.set("a", NEW)),
+        DataTooLargeError: Refusal(lambda site: site.zk.set(a(site), TOO_LARGE), with_a_znode),
+        ConfigurationError: Refusal(lambda site: site.zk.set(a(site), NEW, version=-2), with_a_znode),
+    },
+    "delete": {
+        NoNodeError: Refusal(lambda site: site.zk.delete(a(site))),
+        BadVersionError: Refusal(lambda site: site.zk.delete(a(site), version=7), with_a_child),
+        NotEmptyError: Refusal(lambda site: site.zk.delete(a(site)), with_a_child),
+        NoAuthError: Refusal(lambda site: site.zk.delete(f"{a(site)}/x"), locked("r")),
+        ServerError: Refusal(lambda site: site.zk.delete("/zookeeper")),
+        InvalidPathError: Refusal(lambda site: site.zk.delete("/")),
+        ConfigurationError: Refusal(lambda site: site.zk.delete(a(site), version=True), with_a_znode),
+    },
+    "transaction create": transacted(
+        lambda both, path: both.create(path),
+        only(lambda both, site: both.create(a(site)), NodeExistsError, prepare=with_a_znode),
+        only(lambda both, site: both.create(f"{a(site)}/x"), NoNodeError),
+        only(lambda both, site: both.create(f"{a(site)}/x"), NoAuthError, prepare=locked("r")),
+        only(lambda both, site: both.create(a(site), acl=NOBODY), InvalidACLError),
+        only(
+            lambda both, site: both.create(f"{a(site)}/x"),
+            NoChildrenForEphemeralsError,
+            prepare=with_an_ephemeral_of_others,
+        ),
+    ),
+    "transaction set": transacted(
+        lambda both, path: both.set(path, NEW),
+        only(lambda both, site: both.set(a(site), NEW), NoNodeError),
+        only(lambda both, site: both.set(a(site), NEW, version=7), BadVersionError, prepare=with_a_znode),
+        only(lambda both, site: both.set(a(site), NEW), NoAuthError, prepare=locked("r")),
+    ),
+    "transaction delete": transacted(
+        lambda both, path: both.delete(path),
+        only(lambda both, site: both.delete(a(site)), NoNodeError),
+        only(lambda both, site: both.delete(a(site), version=7), BadVersionError, prepare=with_a_znode),
+        only(lambda both, site: both.delete(a(site)), NotEmptyError, prepare=with_a_child),
+        only(lambda both, site: both.delete(f"{a(site)}/x"), NoAuthError, prepare=locked("r")),
+    ),
+    "transaction check": transacted(
+        lambda both, path: both.check(path),
+        only(lambda both, site: both.check(a(site)), NoNodeError),
+        only(lambda both, site: both.check(a(site), version=7), BadVersionError, prepare=with_a_znode),
+        only(lambda both, site: both.check(a(site)), NoAuthError, prepare=locked("cdw")),
+    ),
+    "ephemeral": {
+        DuplicateEphemeralError: Refusal(_keep_twice, with_an_ephemeral),
+        EphemeralConflictError: (
+            Refusal(
+                lambda site: site.zk.ephemeral(a(site), on_conflict="fail"),
+                with_a_znode,
+                told=("ephemeral.conflict",),
+            ),
+            Refusal(
+                lambda site: site.zk.ephemeral(a(site), on_conflict="fail"),
+                with_an_ephemeral_of_others,
+                told=("ephemeral.conflict",),
+            ),
+        ),
+        NoAuthError: Refusal(
+            lambda site: site.zk.ephemeral(f"{a(site)}/x"), locked("r"), told=("ephemeral.failed",)
+        ),
+        InvalidACLError: Refusal(
+            lambda site: site.zk.ephemeral(a(site), acl=NOBODY), told=("ephemeral.failed",)
+        ),
+        NoChildrenForEphemeralsError: Refusal(
+            lambda site: site.zk.ephemeral(f"{a(site)}/x"),
+            with_an_ephemeral_of_others,
+            told=("ephemeral.failed",),
+        ),
+        InvalidPathError: Refusal(lambda site: site.zk.ephemeral("/")),
+        DataTooLargeError: Refusal(lambda site: site.zk.ephemeral(a(site), TOO_LARGE)),
+        ConfigurationError: Refusal(lambda site: site.zk.ephemeral(a(site), on_conflict="never")),
+    },
+    "ephemeral set": {
+        NoAuthError: Refusal(
+            lambda site: _renew(site, NEW), _ephemeral_without_write, told=("ephemeral.failed",)
+        ),
+        EphemeralConflictError: Refusal(lambda site: _renew(site, NEW), _ephemeral_in_conflict),
+        ClosedError: Refusal(lambda site: _renew(site, NEW), _closed_ephemeral),
+        DataTooLargeError: Refusal(lambda site: _renew(site, TOO_LARGE), with_an_ephemeral),
+        ConfigurationError: Refusal(lambda site: _renew(site, "text"), with_an_ephemeral),
+    },
+    "ephemeral close": {
+        ConfigurationError: Refusal(lambda site: site.kept.close(timeout=-1), with_an_ephemeral),
+    },
+    "watch": {
+        NoAuthError: Refusal(lambda site: site.zk.watch(a(site)), locked("cdw"), told=("znode.unreadable",)),
+        InvalidPathError: Refusal(lambda site: site.zk.watch("a")),
+        ConfigurationError: Refusal(lambda site: site.zk.watch(a(site), model=object())),
+    },
+    "watch_children": {
+        NoAuthError: Refusal(
+            lambda site: site.zk.watch_children(a(site)), locked("cdw"), told=("znode.unreadable",)
+        ),
+        InvalidPathError: Refusal(lambda site: site.zk.watch_children("a")),
+    },
+}
+"""Errors of each operation that need no fault."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import AfterValidator
 
 from coordinator import (
     AuthFailedError,
@@ -130,9 +133,9 @@ def test_a_call_that_nobody_advances_time_for(
     memory: MemoryEnsemble, zk: Coordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It does not hang for ever, and says what to do."""
-    monkeypatch.setattr(turns, "PATIENCE", 0.05)
     memory.blackhole(zk)
-    with pytest.raises(CoordinatorError, match=r"stands still.*advance\(\)"):
+    monkeypatch.setattr(turns, "PATIENCE", 0.05)
+    with pytest.raises(CoordinatorError, match=r"within 0.05 s: .* stands still.*advance\(\)"):
         zk.get("/")
 
 
@@ -177,6 +180,32 @@ def test_what_one_does_another_is_told(memory: MemoryEnsemble, zk: Coordinator) 
         other.delete("/a")
         memory.settle()
         assert (view.exists, kids.children) == (False, ("zookeeper",))
+
+
+def test_one_engine_runs_at_a_time(memory: MemoryEnsemble, zk: Coordinator) -> None:
+    """What two are told at once they see to one after the other, in the order in which they were started."""
+    together, met, served = threading.Barrier(2), [], []
+
+    def serve(name: str) -> Callable[[object], object]:
+        def look(value: object) -> object:  # on the engine's own thread
+            served.append(name)
+            with contextlib.suppress(threading.BrokenBarrierError):
+                together.wait(0.05)
+                met.append(name)
+            together.reset()
+            return value
+
+        return look
+
+    zk.create("/a", b"1")
+    with memory.coordinator() as other:
+        other.watch("/a", model=Annotated[int, AfterValidator(serve("second"))])
+        zk.watch("/a", model=Annotated[int, AfterValidator(serve("first"))])
+        served.clear()
+        with memory.coordinator() as writer:
+            writer.set("/a", b"2")
+            memory.settle()
+        assert (served, met) == (["first", "second"], [])
 
 
 def test_a_rival_takes_over(memory: MemoryEnsemble, zk: Coordinator) -> None:

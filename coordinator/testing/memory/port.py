@@ -377,7 +377,6 @@ class MemoryPort:
             self._give_up(link)
         else:
             self.link, link.dead = None, True
-            link.up.clear()
             self._server.detach(link)
         self._post(LinkDown(link.contact, ping_lost=lost))
         if pause:

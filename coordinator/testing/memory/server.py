@@ -57,7 +57,6 @@ class MemoryServer:
             entry = sessions[session_id]
             entry.read_only = not self.quorum
         entry.link = link  # whatever comes over another one from now on came too late
-        self.zookeeper.unlink(session_id)
         self.zookeeper.touch(session_id, self.turns.now)
         link.session_id, link.timeout, link.read_only = session_id, entry.timeout, entry.read_only
         return "accepted"

@@ -138,7 +138,10 @@ ERRORS: Final[dict[str, dict[type[CoordinatorError], Refusal | tuple[Refusal, ..
         InvalidPathError: Refusal(lambda site: site.zk.get("a")),
         ConfigurationError: Refusal(lambda site: site.zk.get(a(site), timeout=-1)),
     },
-    "exists": {InvalidPathError: Refusal(lambda site: site.zk.exists("a"))},
+    "exists": {
+        NoAuthError: Refusal(lambda site: site.zk.exists(a(site)), locked("cdw")),
+        InvalidPathError: Refusal(lambda site: site.zk.exists("a")),
+    },
     "children": {
         NoNodeError: Refusal(lambda site: site.zk.children(a(site))),
         NoAuthError: Refusal(lambda site: site.zk.children(a(site)), locked("cdw")),

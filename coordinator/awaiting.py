@@ -90,7 +90,7 @@ class AsyncEventStream(Generic[E_co]):
 
         self._subscription = engine.fanout.subscribe(kinds, wake=wake_if_there)
         # A loop that was left by `break` is forgotten with its stream.
-        finalize(self, engine.forget_stream, self._subscription).atexit = False
+        finalize(self, self._subscription.forget).atexit = False
 
     def _wake(self) -> None:
         if not self._told:  # many events, one call into the loop
@@ -148,7 +148,7 @@ class AsyncEventStream(Generic[E_co]):
         """End the stream; what is queued can still be read."""
         if self._engine.forked:
             return
-        self._engine.forget_stream(self._subscription)
+        self._engine.end_stream(self._subscription)
 
     async def __aenter__(self) -> Self:
         return self

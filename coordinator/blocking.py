@@ -57,7 +57,7 @@ class EventStream(Generic[E_co]):
         self._engine = engine
         self._subscription = engine.fanout.subscribe(kinds)
         # A loop that was left by `break` is forgotten with its stream.
-        finalize(self, engine.forget_stream, self._subscription).atexit = False
+        finalize(self, self._subscription.forget).atexit = False
 
     def __iter__(self) -> Self:
         return self
@@ -95,7 +95,7 @@ class EventStream(Generic[E_co]):
         """End the stream; what is queued can still be read."""
         if self._engine.forked:
             return
-        self._engine.forget_stream(self._subscription)
+        self._engine.end_stream(self._subscription)
 
     def __enter__(self) -> Self:
         return self

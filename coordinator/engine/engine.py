@@ -150,8 +150,8 @@ class Engine:
         with self._claims:
             self._claimed.discard(path)
 
-    def forget_stream(self, subscription: Subscription) -> None:
-        """End a subscription whose reader is gone; in a forked child its locks may be held for ever."""
+    def end_stream(self, subscription: Subscription) -> None:
+        """End a subscription; in a forked child its locks may be held for ever."""
         if not self.forked:
             self.fanout.unsubscribe(subscription)
 

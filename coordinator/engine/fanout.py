@@ -53,6 +53,16 @@ class Subscription:
         self._gap: _Gap | None = None  # the one that is still unread
         self._changed = threading.Condition()
         self._ended = False
+        self.forgotten = False
+        """Nobody will read it."""
+
+    def forget(self) -> None:
+        """Say that its reader is gone; the next event, or subscription, finds out.
+
+        Takes no lock: readers are collected wherever memory is asked for, also in a thread that
+        holds the lock of another subscription, for which the one that publishes waits.
+        """
+        self.forgotten = True
 
     def wants(self, event: BaseEvent) -> bool:
         """Whether the event is of the kinds asked for; a heartbeat only by its own name."""
@@ -65,7 +75,7 @@ class Subscription:
     def put(self, event: BaseEvent) -> None:
         """Queue the event, or note that it was dropped."""
         with self._changed:
-            if self._ended or not self.wants(event):
+            if self._ended or self.forgotten or not self.wants(event):
                 return
             if len(self._events) >= self._limit and not event.essential:
                 self._drop(event)
@@ -113,7 +123,7 @@ class Fanout:
     """All subscriptions of one coordinator."""
 
     def __init__(self) -> None:
-        # Re-entrant: a stream may be collected, and unsubscribed, while an event is being published.
+        # Re-entrant: whatever is collected while an event is being published may close a stream.
         self._lock = threading.RLock()
         self._subscriptions: list[Subscription] = []
         self._state: SessionEvent | None = None
@@ -136,6 +146,7 @@ class Fanout:
             if self._over:
                 subscription.end()
             else:
+                self._sweep()
                 self._subscriptions.append(subscription)
         return subscription
 
@@ -151,10 +162,14 @@ class Fanout:
         with self._lock:
             if isinstance(event, SessionEvent):
                 self._state = event
+            self._sweep()
             for subscription in tuple(self._subscriptions):
                 subscription.put(event)
         if isinstance(event, SessionClosed):
             self.end()
+
+    def _sweep(self) -> None:
+        self._subscriptions = [one for one in self._subscriptions if not one.forgotten]
 
     def end(self) -> None:
         """Let every reader come to the end."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
-from weakref import WeakMethod
+from weakref import WeakMethod, finalize
 
 from coordinator.errors import ConfigurationError
 from coordinator.events import BaseEvent
@@ -77,21 +77,13 @@ def _matches(candidate: BaseEvent, patterns: Sequence[EventPattern]) -> bool:
     return any(one.matches(candidate) for one in patterns)
 
 
-def _waker(
-    collect: WeakMethod[Callable[[], None]], forget: Callable[[Any], None], mine: list[Any]
-) -> Callable[[], None]:
-    """Return what is called after each event; it ends the subscription of a record that is gone.
-
-    A finalizer must not: it may run in a thread that holds the lock of another record, for which
-    the engine waits while it publishes, and would wait for the engine.
-    """
+def _waker(collect: WeakMethod[Callable[[], None]]) -> Callable[[], None]:
+    """Return what is called after each event; it does not keep the record alive."""
 
     def wake() -> None:
         there = collect()
         if there is not None:
             there()
-        elif mine:
-            forget(mine.pop())  # which wakes once more
 
     return wake
 
@@ -124,10 +116,9 @@ class EventRecord:
         self._read = 0
         self._ended = False
         self._subscription: Any = None  # the first event may come before it is there
-        mine: list[Any] = []
-        wake = _waker(WeakMethod(self._collect), engine.forget_stream, mine)
+        wake = _waker(WeakMethod(self._collect))
         self._subscription = engine.fanout.subscribe(checked_kinds(kinds), wake=wake)
-        mine.append(self._subscription)
+        finalize(self, self._subscription.forget).atexit = False
         self._collect()
 
     def _collect(self) -> None:
@@ -253,7 +244,7 @@ class EventRecord:
 
     def close(self) -> None:
         """Record no more; what was recorded stays."""
-        self._engine.forget_stream(self._subscription)
+        self._engine.end_stream(self._subscription)
 
     def __enter__(self) -> Self:
         return self

@@ -396,6 +396,8 @@ async def test_a_stream_that_is_left_is_forgotten(zookeeper: ZooKeeperServer) ->
             async for _event in zk.events():
                 break
         gc.collect()
+        assert all(one.forgotten for one in zk._engine.fanout._subscriptions)
+        await zk.ephemeral(new_place())  # tells of it, and finds nobody to tell
         assert zk._engine.fanout._subscriptions == []
 
 

@@ -361,7 +361,7 @@ def remains(world: World) -> dict[str, Any]:
         "slots": len(kernel._slots._slots),
         "handles": len(engine._refreshed),
         "claims": len(engine._claimed),
-        "streams": len(engine.fanout._subscriptions),
+        "streams": sum(not one.forgotten for one in engine.fanout._subscriptions),
         "tasks": len(asyncio.all_tasks()),
         "threads": {thread.name for thread in threading.enumerate() if "coordinator" in thread.name},
         "watches": {path for path, ids in watches(world.server).items() if session_id in ids},

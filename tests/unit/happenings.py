@@ -62,5 +62,5 @@ class Teller(Happenings):
     def check_process(self) -> None:
         """It is always the right one."""
 
-    def forget_stream(self, subscription: Any) -> None:
+    def end_stream(self, subscription: Any) -> None:
         self.fanout.unsubscribe(subscription)

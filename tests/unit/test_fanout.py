@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+
 import pytest
 from fake import AT
 
+from coordinator import Coordinator
 from coordinator.engine.fanout import Fanout
 from coordinator.events import (
     BaseEvent,
@@ -16,6 +20,7 @@ from coordinator.events import (
     SessionSuspended,
     ZnodeDeleted,
 )
+from coordinator.testing import EventRecord, eventually
 
 
 class Source:
@@ -216,6 +221,46 @@ def test_ending_twice_is_nothing(source):
     source.fanout.unsubscribe(subscription)
     source.fanout.unsubscribe(subscription)
     assert subscription.get(0) is None
+
+
+def test_a_reader_that_is_collected_waits_for_no_lock(source):
+    """Its finalizer may run in a thread that holds the lock of another subscription.
+
+    1. thread A reads subscription S, and holds its lock;
+    2. thread B publishes, holds the fan-out's lock, and waits for that of S;
+    3. in A another stream is collected: were the fan-out's lock asked for now, both would wait for ever.
+    """
+    busy, gone = source.fanout.subscribe(()), source.fanout.subscribe(())
+    with busy._changed:
+        publishing = threading.Thread(target=source.tell)
+        publishing.start()
+        eventually(lambda: not source.fanout._lock.acquire(blocking=False) or source.fanout._lock.release())
+        gone.forget()
+    publishing.join(5.0)
+    assert not publishing.is_alive()
+    source.tell()
+    assert source.fanout._subscriptions == [busy]
+    with pytest.raises(TimeoutError):
+        gone.get(0)  # what came after it was gone was not kept for it
+
+
+@pytest.mark.parametrize("made", [Coordinator.events, EventRecord])
+def test_a_stream_is_collected_though_somebody_publishes(made):
+    """Whoever holds the lock may wait for the very thread in which the stream is collected."""
+    zk = Coordinator("127.0.0.1:1")
+    streams = [made(zk)]
+
+    def collect():
+        streams.clear()
+        gc.collect()
+
+    with zk._engine.fanout._lock:
+        collecting = threading.Thread(target=collect)
+        collecting.start()
+        collecting.join(5.0)
+        assert not collecting.is_alive()
+    assert [one.forgotten for one in zk._engine.fanout._subscriptions] == [True]
+    zk.close()
 
 
 def test_no_event_in_time_is_a_timeout(source):

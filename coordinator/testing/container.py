@@ -162,7 +162,6 @@ class ZooKeeperContainer(ZooKeeperServer):
     """A ZooKeeper server in a container; about 0.5 s to serving.
 
     Args:
-        image: COORDINATOR_ZOOKEEPER_IMAGE or ``zookeeper:3.9`` unless given.
         member: its place in an ensemble, if it is in one.
         options: see `ServerOptions`.
 
@@ -171,11 +170,9 @@ class ZooKeeperContainer(ZooKeeperServer):
         ConfigurationError: if an option is out of range.
     """
 
-    def __init__(
-        self, *, image: str | None = None, member: Member | None = None, **options: Unpack[ServerOptions]
-    ) -> None:
+    def __init__(self, *, member: Member | None = None, **options: Unpack[ServerOptions]) -> None:
         self._docker = import_docker()
-        self._image = image or default_image()
+        self._image = options.get("image") or default_image()
         self._member = member
         self._port = options.get("port") or free_port()
         self._secure_port = options.get("secure_port") or free_port() if "tls" in options else None

@@ -58,6 +58,10 @@ class ServerOptions(TypedDict, total=False):
     """Passwords by user: the server knows SASL (DIGEST-MD5). Others are let in, too."""
     sasl_required: bool
     """It ends the sessions of all who did not authenticate by SASL."""
+    image: str
+    """Of a container: COORDINATOR_ZOOKEEPER_IMAGE or ``zookeeper:3.9`` unless given."""
+    home: str
+    """Of a child process: ZOOKEEPER_HOME, or where Debian puts ZooKeeper, unless given."""
 
 
 @dataclass(frozen=True, slots=True)

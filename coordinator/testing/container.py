@@ -1,8 +1,8 @@
 """A ZooKeeper server in a container, by testcontainers.
 
 testcontainers and docker are imported when a container is made, not before: importing
-this module works without them. Containers and networks bear the label
-``coordinator.testing``; ``scripts/with-zookeeper.sh`` sweeps those of its own run.
+this module works without them. Containers and networks bear labels that say whose they
+are (`ownership`): those of a run that was killed, the next one removes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 from coordinator.errors import MissingExtraError
 from coordinator.testing.errors import ZooKeeperUnavailableError
 from coordinator.testing.options import Member, ServerOptions, configuration, jvm_flags
+from coordinator.testing.ownership import LABEL, owner, sweep_engine, sweep_folders
 from coordinator.testing.ports import free_port
 from coordinator.testing.security import packed, placed, secured
 from coordinator.testing.server import ZooKeeperServer
@@ -77,9 +78,9 @@ def default_image() -> str:
 
 
 def labels() -> dict[str, str]:
-    """What marks our containers and networks, and the run they belong to."""
-    run = os.environ.get("COORDINATOR_TESTING_RUN") or f"pid-{os.getpid()}"
-    return {"coordinator.testing": "true", "coordinator.testing.run": run}
+    """What marks our containers and networks: whose they are, and COORDINATOR_TESTING_RUN, if it is set."""
+    run = os.environ.get("COORDINATOR_TESTING_RUN")
+    return {"coordinator.testing": "true", LABEL: owner()} | ({"coordinator.testing.run": run} if run else {})
 
 
 def engine_fault() -> str:
@@ -137,7 +138,7 @@ def _settle_reaper(docker: Any) -> None:
     """Do without testcontainers' reaper where its image cannot be had.
 
     It removes the containers of a process that was killed. Without it, ours are removed
-    at exit, and those of a killed run by scripts/with-zookeeper.sh.
+    at exit, and those of a killed run by the next one.
     """
     global _reaper_settled
     from testcontainers.core.config import testcontainers_config as settings
@@ -270,6 +271,8 @@ class ZooKeeperContainer(ZooKeeperServer):
             return
         settle_image(self._image)
         _settle_reaper(self._docker)
+        sweep_engine(self._docker)
+        sweep_folders()
         container = self._create()
         self._container = container
         atexit.register(self.close)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from coordinator.testing.security import ServerTLS
 
-__all__ = ["DEFAULT_JVM_FLAGS", "Member", "ServerOptions", "configuration", "jvm_flags"]
+__all__ = ["DEFAULT_JVM_FLAGS", "MAIN", "Member", "ServerOptions", "configuration", "jvm_flags"]
 
 #: Seconds; a twentieth of ZooKeeper's default, so that sessions of 0.2 s can be had.
 DEFAULT_TICK = 0.1
@@ -27,6 +27,8 @@ DEFAULT_JVM_FLAGS = (
     "-Xmx128m",
     "-Dzookeeper.forceSync=no",
 )
+#: What a server's JVM runs.
+MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 
 
 class ServerOptions(TypedDict, total=False):

@@ -2,7 +2,8 @@
 
 It needs ZooKeeper's jars, in ``ZOOKEEPER_HOME`` or where Debian puts them, and a java.
 The child has a process group of its own, so that Ctrl-C reaches only us; it ends with
-`close`, at the latest at interpreter exit.
+`close`, at the latest at interpreter exit. What a process leaves that is killed, the next
+one removes that starts a server.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from coordinator.testing.errors import ZooKeeperUnavailableError
-from coordinator.testing.options import Member, ServerOptions, configuration, jvm_flags
+from coordinator.testing.options import MAIN, Member, ServerOptions, configuration, jvm_flags
+from coordinator.testing.ownership import own_folder, sweep_folders
 from coordinator.testing.ports import free_port
 from coordinator.testing.security import placed, secured
 from coordinator.testing.server import ZooKeeperServer
@@ -37,7 +38,6 @@ NETTY = (
     *("buffer", "codec", "common", "handler", "resolver", "transport"),
     *("transport-native-epoll", "transport-native-unix-common"),
 )
-MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 #: Seconds until a stop by SIGTERM becomes SIGKILL; it takes about 0.1 s.
 STOP_TIMEOUT = 5.0
 
@@ -192,6 +192,7 @@ class ZooKeeperProcess(ZooKeeperServer):
                 return
             self._child = None
         if self._folder is None:
+            sweep_folders()
             self._folder = self._furnish()
             atexit.register(self.close)
         folder = str(self._folder / "files")
@@ -211,7 +212,7 @@ class ZooKeeperProcess(ZooKeeperServer):
 
     def _furnish(self) -> Path:
         """A new folder with zoo.cfg and, in an ensemble, the server's number."""
-        folder = Path(tempfile.mkdtemp(prefix="coordinator-zookeeper-"))
+        folder = own_folder()
         data = folder / "data"
         data.mkdir()
         lines = {**self._config, "dataDir": str(data)}

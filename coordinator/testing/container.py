@@ -89,10 +89,13 @@ def engine_fault() -> str:
     Raises:
         MissingExtraError: if the extra ``testing`` is not installed.
     """
-    docker = import_docker()
     at = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
     try:
-        _knock(at)
+        _knock(at)  # before docker is imported, which takes longer than to see that there is none
+    except OSError as fault:
+        return f"no Docker engine answers at {at} ({type(fault).__name__})"
+    docker = import_docker()
+    try:
         client = docker.from_env(timeout=PING_TIMEOUT)
         try:
             client.ping()

@@ -203,7 +203,7 @@ def coordinator(faults: str = "faults", zookeeper_chroot: str = "zookeeper_chroo
                 zk = life.enter_context(
                     Coordinator(place, **{"session_timeout": SESSION_TIMEOUT, **settings})
                 )
-            life.callback(through.mend)  # first of all: over a link that works its end is quick and certain
+            life.callback(_mend, through)
             through.know(zk)
             yield zk
 
@@ -250,7 +250,7 @@ def async_coordinator(
         try:
             yield zk
         finally:
-            through.mend()
+            _mend(through)
             await zk.close()
 
     return async_coordinator
@@ -290,7 +290,7 @@ def zookeeper_client(
             finally:
                 if through is not None:
                     through.mend()
-                revive(server)  # a client that is stopped waits for the answer
+                revive(server)
 
     return zookeeper_client
 
@@ -325,6 +325,14 @@ def _place(through: Faults, chroot: str) -> str:
     from coordinator.testing.chroot import base_of
 
     return through.hosts.partition("/")[0] + base_of(through.target) + chroot
+
+
+def _mend(through: Faults) -> None:
+    """Before a client ends: over a link that works, to a server that serves, that is quick and certain."""
+    from coordinator.testing.chroot import revive
+
+    through.mend()
+    revive(through.target)
 
 
 def _joined(given: ServerOptions, found: ServerOptions) -> ServerOptions:

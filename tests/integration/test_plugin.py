@@ -168,6 +168,12 @@ def served(zookeeper):
 def test_broken(coordinator, zookeeper, zookeeper_client, deed):
     coordinator.ephemeral("/w")
     getattr(zookeeper, deed, lambda: None)()
+
+def test_without_clients(zookeeper, zookeeper_chroot):
+    zookeeper.kill()
+
+def test_after_that():
+    pass
 """
 
 
@@ -179,7 +185,7 @@ def test_a_server_that_a_test_has_broken_is_brought_back(project: Project, kind:
     """Frozen, killed, stopped, closed or wiped by hand: the next test has one that serves."""
     project.write("test_breaks.py", BREAKS)
     ran = project.run("--zookeeper-kind", kind, "--durations=3", ZOOKEEPER_HOME=HOME)
-    assert ran.counts() == {"passed": 6}, ran.text
+    assert ran.counts() == {"passed": 8}, ran.text
 
 
 # Factories

@@ -1,7 +1,7 @@
 """Fails unless tests in the JUnit report passed against a ZooKeeper in a container.
 
-tests/conftest.py notes in each test that used a server where it came from, and that server's own request
-counter. Skipped tests, a fall-back to a child process or an empty session leave no such note.
+The pytest plugin notes in each test that used a server where it came from, and its version. Skipped tests, a
+fall-back to a child process or an empty session leave no such note.
 """
 
 import sys

@@ -48,13 +48,6 @@ prepare() {
     fi
 }
 
-sweep() { # what a crashed run left; other runs' containers bear other labels
-    command -v docker >/dev/null || return 0
-    local label=label=coordinator.testing.run=$COORDINATOR_TESTING_RUN
-    docker ps -aq --filter "$label" 2>/dev/null | xargs -r docker rm -vf >/dev/null 2>&1 || true
-    docker network ls -q --filter "$label" 2>/dev/null | xargs -r docker network rm >/dev/null 2>&1 || true
-}
-
 beside= all=
 while [[ ${1:-} == --* ]]; do
     case $1 in
@@ -76,6 +69,4 @@ fi
 ((status == 0)) || exit "$status"
 (($# > 0)) || exit 0
 
-export COORDINATOR_TESTING_RUN=${COORDINATOR_TESTING_RUN:-$(date +%s)-$$}
-trap sweep EXIT
-"$@"
+exec "$@"

@@ -1,4 +1,4 @@
-"""One ZooKeeper for the whole session, and a look at what each test leaves behind."""
+"""What our tests have besides the fixtures of the kit, and a look at what each test leaves behind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from kazoo.client import KazooClient
 
-from coordinator.testing import FaultProxy, ZooKeeperEnsemble, ZooKeeperServer, provide
+from coordinator.testing import FaultProxy, ZooKeeperEnsemble, ZooKeeperServer
 from coordinator.testing.container import engine_fault
 from tests import faces
 from tests.faces import Face
@@ -23,20 +23,6 @@ if TYPE_CHECKING:
 GRACE = 2.0
 #: Threads of libraries that live as long as the process: pytest-timeout's and xdist's.
 LASTING = ("pytest_timeout", "execnet")
-
-SERVED = pytest.StashKey[dict[str, str]]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[SERVED] = {}
-
-
-@pytest.fixture(scope="session")
-def zookeeper(pytestconfig: pytest.Config) -> Iterator[ZooKeeperServer]:
-    """A server with ticks of 0.1 s, the same for all tests: use paths of your own."""
-    with provide(tick=0.1) as server:
-        pytestconfig.stash[SERVED]["zookeeper"] = f"{server.origin}, ZooKeeper {server.version}"
-        yield server
 
 
 @pytest.fixture
@@ -61,21 +47,18 @@ def face(request: pytest.FixtureRequest) -> Iterator[Face]:
 
 
 @pytest.fixture(scope="session")
-def ensemble(pytestconfig: pytest.Config) -> Iterator[ZooKeeperEnsemble]:
+def ensemble(zookeeper_ensemble: ZooKeeperEnsemble) -> ZooKeeperEnsemble:
     """Three servers; a test that breaks one mends it before it ends."""
-    with ZooKeeperEnsemble(3, tick=0.1, quorum_links=True) as three:
-        pytestconfig.stash[SERVED]["ensemble"] = f"{three.origin}, ZooKeeper {three.nodes[0].version}"
-        yield three
+    return zookeeper_ensemble
 
 
 @pytest.fixture(autouse=True)
 def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that leaves threads behind, and note which server it used."""
+    """Fail a test that leaves threads behind."""
     # Session fixtures may own threads: they are made first, so as to be there before the test.
-    used = [name for name in ("zookeeper", "ensemble") if name in request.fixturenames]
-    for name in used:
-        request.getfixturevalue(name)
-        request.node.user_properties.append(("zookeeper", request.config.stash[SERVED][name]))
+    for name in ("zookeeper", "zookeeper_ensemble"):
+        if name in request.fixturenames:
+            request.getfixturevalue(name)
     before = set(threading.enumerate())
     yield
     deadline = time.monotonic() + GRACE
@@ -103,17 +86,3 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if os.environ.get("CI") == "true" or os.environ.get("COORDINATOR_REQUIRE_DOCKER") == "1":
         pytest.fail(fault, pytrace=False)
     pytest.skip(fault)
-
-
-def pytest_report_header() -> str:
-    """Say what was configured; what was found is in the summary, since servers start late."""
-    hosts = os.environ.get("COORDINATOR_TEST_HOSTS")
-    forced = os.environ.get("COORDINATOR_ZOOKEEPER")
-    return f"zookeeper: {hosts or forced or 'container, else child process'}"
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    reports = [report for group in ("passed", "failed") for report in terminalreporter.getreports(group)]
-    origins = {value for report in reports for name, value in report.user_properties if name == "zookeeper"}
-    for origin in sorted(origins):
-        terminalreporter.write_line(f"zookeeper: {origin}")

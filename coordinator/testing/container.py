@@ -1,8 +1,8 @@
 """A ZooKeeper server in a container, by testcontainers.
 
 testcontainers and docker are imported when a container is made, not before: importing
-this module works without them. Containers and networks bear the label
-``coordinator.testing``; ``scripts/with-zookeeper.sh`` sweeps those of its own run.
+this module works without them. Containers and networks bear labels that say whose they
+are (`ownership`): those of a run that was killed, the next one removes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 from coordinator.errors import MissingExtraError
 from coordinator.testing.errors import ZooKeeperUnavailableError
 from coordinator.testing.options import Member, ServerOptions, configuration, jvm_flags
+from coordinator.testing.ownership import LABEL, owner, sweep_engine, sweep_folders
 from coordinator.testing.ports import free_port
 from coordinator.testing.security import packed, placed, secured
 from coordinator.testing.server import ZooKeeperServer
@@ -77,9 +78,9 @@ def default_image() -> str:
 
 
 def labels() -> dict[str, str]:
-    """What marks our containers and networks, and the run they belong to."""
-    run = os.environ.get("COORDINATOR_TESTING_RUN") or f"pid-{os.getpid()}"
-    return {"coordinator.testing": "true", "coordinator.testing.run": run}
+    """What marks our containers and networks: whose they are, and COORDINATOR_TESTING_RUN, if it is set."""
+    run = os.environ.get("COORDINATOR_TESTING_RUN")
+    return {"coordinator.testing": "true", LABEL: owner()} | ({"coordinator.testing.run": run} if run else {})
 
 
 def engine_fault() -> str:
@@ -88,10 +89,13 @@ def engine_fault() -> str:
     Raises:
         MissingExtraError: if the extra ``testing`` is not installed.
     """
-    docker = import_docker()
     at = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
     try:
-        _knock(at)
+        _knock(at)  # before docker is imported, which takes longer than to see that there is none
+    except OSError as fault:
+        return f"no Docker engine answers at {at} ({type(fault).__name__})"
+    docker = import_docker()
+    try:
         client = docker.from_env(timeout=PING_TIMEOUT)
         try:
             client.ping()
@@ -137,7 +141,7 @@ def _settle_reaper(docker: Any) -> None:
     """Do without testcontainers' reaper where its image cannot be had.
 
     It removes the containers of a process that was killed. Without it, ours are removed
-    at exit, and those of a killed run by scripts/with-zookeeper.sh.
+    at exit, and those of a killed run by the next one.
     """
     global _reaper_settled
     from testcontainers.core.config import testcontainers_config as settings
@@ -162,7 +166,6 @@ class ZooKeeperContainer(ZooKeeperServer):
     """A ZooKeeper server in a container; about 0.5 s to serving.
 
     Args:
-        image: COORDINATOR_ZOOKEEPER_IMAGE or ``zookeeper:3.9`` unless given.
         member: its place in an ensemble, if it is in one.
         options: see `ServerOptions`.
 
@@ -171,11 +174,9 @@ class ZooKeeperContainer(ZooKeeperServer):
         ConfigurationError: if an option is out of range.
     """
 
-    def __init__(
-        self, *, image: str | None = None, member: Member | None = None, **options: Unpack[ServerOptions]
-    ) -> None:
+    def __init__(self, *, member: Member | None = None, **options: Unpack[ServerOptions]) -> None:
         self._docker = import_docker()
-        self._image = image or default_image()
+        self._image = options.get("image") or default_image()
         self._member = member
         self._port = options.get("port") or free_port()
         self._secure_port = options.get("secure_port") or free_port() if "tls" in options else None
@@ -273,6 +274,8 @@ class ZooKeeperContainer(ZooKeeperServer):
             return
         settle_image(self._image)
         _settle_reaper(self._docker)
+        sweep_engine(self._docker)
+        sweep_folders()
         container = self._create()
         self._container = container
         atexit.register(self.close)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from coordinator.testing.security import ServerTLS
 
-__all__ = ["DEFAULT_JVM_FLAGS", "Member", "ServerOptions", "configuration", "jvm_flags"]
+__all__ = ["DEFAULT_JVM_FLAGS", "MAIN", "Member", "ServerOptions", "configuration", "jvm_flags"]
 
 #: Seconds; a twentieth of ZooKeeper's default, so that sessions of 0.2 s can be had.
 DEFAULT_TICK = 0.1
@@ -27,6 +27,8 @@ DEFAULT_JVM_FLAGS = (
     "-Xmx128m",
     "-Dzookeeper.forceSync=no",
 )
+#: What a server's JVM runs.
+MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 
 
 class ServerOptions(TypedDict, total=False):
@@ -58,6 +60,10 @@ class ServerOptions(TypedDict, total=False):
     """Passwords by user: the server knows SASL (DIGEST-MD5). Others are let in, too."""
     sasl_required: bool
     """It ends the sessions of all who did not authenticate by SASL."""
+    image: str
+    """Of a container: COORDINATOR_ZOOKEEPER_IMAGE or ``zookeeper:3.9`` unless given."""
+    home: str
+    """Of a child process: ZOOKEEPER_HOME, or where Debian puts ZooKeeper, unless given."""
 
 
 @dataclass(frozen=True, slots=True)

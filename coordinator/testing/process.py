@@ -2,7 +2,8 @@
 
 It needs ZooKeeper's jars, in ``ZOOKEEPER_HOME`` or where Debian puts them, and a java.
 The child has a process group of its own, so that Ctrl-C reaches only us; it ends with
-`close`, at the latest at interpreter exit.
+`close`, at the latest at interpreter exit. What a process leaves that is killed, the next
+one removes that starts a server.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from coordinator.testing.errors import ZooKeeperUnavailableError
-from coordinator.testing.options import Member, ServerOptions, configuration, jvm_flags
+from coordinator.testing.options import MAIN, Member, ServerOptions, configuration, jvm_flags
+from coordinator.testing.ownership import own_folder, sweep_folders
 from coordinator.testing.ports import free_port
 from coordinator.testing.security import placed, secured
 from coordinator.testing.server import ZooKeeperServer
@@ -37,7 +38,6 @@ NETTY = (
     *("buffer", "codec", "common", "handler", "resolver", "transport"),
     *("transport-native-epoll", "transport-native-unix-common"),
 )
-MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 #: Seconds until a stop by SIGTERM becomes SIGKILL; it takes about 0.1 s.
 STOP_TIMEOUT = 5.0
 
@@ -56,26 +56,28 @@ class Installation:
         return any(Path(jar).name.startswith("netty-handler") for jar in self.classpath)
 
 
-def find_installation() -> Installation:
+def find_installation(home: str | None = None) -> Installation:
     """Find ZooKeeper's jars and a java on this machine.
+
+    Args:
+        home: a folder with ZooKeeper's jars; ZOOKEEPER_HOME unless given.
 
     Raises:
         ZooKeeperUnavailableError: naming what is missing.
     """
-    configured = os.environ.get("ZOOKEEPER_HOME")
-    home = Path(configured) if configured else None
-    if home is not None:
-        classpath, where = _jars_of(home), str(home)
-    else:
-        classpath, where = _debian_jars(), str(DEBIAN_JARS)
-    java = _find_java(home)
-    return Installation(java, classpath, where)
+    configured = home or os.environ.get("ZOOKEEPER_HOME")
+    if not configured:
+        classpath = _debian_jars()
+        return Installation(_find_java(None), classpath, str(DEBIAN_JARS))
+    folder = Path(configured)
+    classpath = _jars_of(folder, said=f"{'home' if home else 'ZOOKEEPER_HOME'}={configured}")
+    return Installation(_find_java(folder), classpath, configured)
 
 
-def _jars_of(home: Path) -> list[str]:
+def _jars_of(home: Path, said: str) -> list[str]:
     jars = [*sorted(home.glob("zookeeper-*.jar")), *sorted((home / "lib").glob("*.jar"))]
     if not any(jar.name.startswith("zookeeper") for jar in jars):
-        raise ZooKeeperUnavailableError(f"ZOOKEEPER_HOME={home} has no lib/zookeeper*.jar")
+        raise ZooKeeperUnavailableError(f"{said} has no lib/zookeeper*.jar")
     # The official distribution logs at DEBUG without its own configuration.
     return [*map(str, jars), *([str(home / "conf")] if (home / "conf").is_dir() else [])]
 
@@ -99,7 +101,7 @@ def _find_java(home: Path | None) -> str:
             return str(candidate)
     if found := shutil.which("java"):
         return found
-    raise ZooKeeperUnavailableError("no java: neither $ZOOKEEPER_HOME/jre, nor JAVA_HOME, nor on PATH")
+    raise ZooKeeperUnavailableError("no java: neither jre/ in ZooKeeper's home, nor JAVA_HOME, nor on PATH")
 
 
 class ZooKeeperProcess(ZooKeeperServer):
@@ -114,7 +116,7 @@ class ZooKeeperProcess(ZooKeeperServer):
     """
 
     def __init__(self, *, member: Member | None = None, **options: Unpack[ServerOptions]) -> None:
-        self._installation = find_installation()
+        self._installation = find_installation(options.get("home"))
         self._member = member
         self._port = options.get("port") or free_port()
         self._secure_port = options.get("secure_port") or free_port() if "tls" in options else None
@@ -190,6 +192,7 @@ class ZooKeeperProcess(ZooKeeperServer):
                 return
             self._child = None
         if self._folder is None:
+            sweep_folders()
             self._folder = self._furnish()
             atexit.register(self.close)
         folder = str(self._folder / "files")
@@ -209,7 +212,7 @@ class ZooKeeperProcess(ZooKeeperServer):
 
     def _furnish(self) -> Path:
         """A new folder with zoo.cfg and, in an ensemble, the server's number."""
-        folder = Path(tempfile.mkdtemp(prefix="coordinator-zookeeper-"))
+        folder = own_folder()
         data = folder / "data"
         data.mkdir()
         lines = {**self._config, "dataDir": str(data)}

@@ -22,15 +22,18 @@ __all__ = ["Kind", "choose", "provide"]
 Kind = Literal["container", "process"]
 
 
-def provide(hosts: str | None = None, **options: Unpack[ServerOptions]) -> ZooKeeperServer:
+def provide(
+    hosts: str | None = None, *, kind: Kind | None = None, **options: Unpack[ServerOptions]
+) -> ZooKeeperServer:
     """A server that can be had here, not started yet: use it in a ``with`` statement.
 
     Args:
         hosts: the connection string of a running ZooKeeper; options do not apply to it.
+        kind: ``container`` or ``process``: only that, whatever the environment says.
         options: see `ServerOptions`.
 
     Raises:
-        ConfigurationError: if COORDINATOR_ZOOKEEPER or an option is wrong.
+        ConfigurationError: if an argument or a variable of the environment is wrong.
         ZooKeeperUnavailableError: if there is none; names the three ways to get one.
             Within 2 s, unless an image has to be pulled.
     """
@@ -40,50 +43,58 @@ def provide(hosts: str | None = None, **options: Unpack[ServerOptions]) -> ZooKe
         raise ConfigurationError(f"unknown option {', '.join(unknown)}: a server takes {known}")
     if hosts is not None and not hosts.strip():
         raise ConfigurationError("hosts is empty; leave it out to start a server")
-    external = hosts or os.environ.get("COORDINATOR_TEST_HOSTS")
+    if hosts and kind:
+        raise ConfigurationError(f"hosts={hosts!r} and kind={kind!r}: a server that runs is not started")
+    external = hosts or (os.environ.get("COORDINATOR_TEST_HOSTS") if kind is None else None)
     if external:
         return ExternalZooKeeper(external)
-    if choose() == "container":
+    if choose(kind, image=options.get("image"), home=options.get("home")) == "container":
         return ZooKeeperContainer(**options)
     return ZooKeeperProcess(**options)
 
 
-def choose() -> Kind:
-    """How a server of our own can be run here, by COORDINATOR_ZOOKEEPER and what there is.
+def choose(kind: Kind | None = None, *, image: str | None = None, home: str | None = None) -> Kind:
+    """How a server of our own can be run here, by what is asked for and what there is.
+
+    Args:
+        kind: only that one; COORDINATOR_ZOOKEEPER unless given.
+        image: see `ServerOptions`; a container is possible where the image can be had.
+        home: see `ServerOptions`; a process is possible where there are jars and a java.
 
     Raises:
-        ConfigurationError: if COORDINATOR_ZOOKEEPER is neither ``container`` nor ``process``.
+        ConfigurationError: if a kind is neither ``container`` nor ``process``.
         ZooKeeperUnavailableError: if there is no way, or not the one that is asked for.
     """
-    forced = os.environ.get("COORDINATOR_ZOOKEEPER", "")
+    forced = kind or os.environ.get("COORDINATOR_ZOOKEEPER", "")
     if forced not in ("", "container", "process"):
-        raise ConfigurationError(f"COORDINATOR_ZOOKEEPER={forced!r}, must be 'container' or 'process'")
+        said = "kind=" if kind else "COORDINATOR_ZOOKEEPER="
+        raise ConfigurationError(f"{said}{forced!r}, must be 'container' or 'process'")
     faults = []
     if forced != "process":
-        fault = _container_fault()
+        fault = _container_fault(image or default_image())
         if not fault:
             return "container"
         faults.append(fault)
     if forced != "container":
         try:
-            find_installation()
+            find_installation(home)
         except ZooKeeperUnavailableError as fault_of_process:
             faults.append(str(fault_of_process))
         else:
             return "process"
     raise ZooKeeperUnavailableError(
-        f"no ZooKeeper: {'; '.join(faults)}. Either name one that runs (COORDINATOR_TEST_HOSTS=HOST:PORT), "
-        "or start a Docker engine (scripts/engine.sh start), "
-        "or set ZOOKEEPER_HOME to a ZooKeeper on this machine (scripts/zookeeper-home.sh fetches one)"
+        f"no ZooKeeper: {'; '.join(faults)}. Either name one that runs (COORDINATOR_TEST_HOSTS=HOST:PORT, or "
+        "pytest --zookeeper HOST:PORT), or start a Docker engine, or set ZOOKEEPER_HOME to a ZooKeeper on "
+        "this machine"
     )
 
 
-def _container_fault() -> str:
+def _container_fault(image: str) -> str:
     """Why no container can be had; empty if one can."""
     try:
         fault = engine_fault()
         if not fault:
-            settle_image(default_image())
+            settle_image(image)
     except (MissingExtraError, ZooKeeperUnavailableError) as reason:
         return str(reason)
     return fault

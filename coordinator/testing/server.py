@@ -192,12 +192,14 @@ class ExternalZooKeeper(ZooKeeperServer):
     """A ZooKeeper that somebody else runs: usable, not controllable."""
 
     def __init__(self, hosts: str) -> None:
-        first = hosts.partition("/")[0].split(",")[0].strip()
-        host, _, port = first.rpartition(":") if ":" in first else (first, "", "2181")
-        if not host or not port.isdecimal():
-            raise ConfigurationError(f"hosts {hosts!r}: expected HOST:PORT[,HOST:PORT...][/CHROOT]")
+        servers = []
+        for one in hosts.partition("/")[0].split(","):
+            host, _, port = one.strip().rpartition(":") if ":" in one else (one.strip(), "", "2181")
+            if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+                raise ConfigurationError(f"hosts {hosts!r}: expected HOST:PORT[,HOST:PORT...][/CHROOT]")
+            servers.append((host, int(port)))
         self._hosts = hosts
-        self._address = (host, int(port))
+        self._address = servers[0]
         self.origin = f"external ZooKeeper at {hosts}"
 
     @property

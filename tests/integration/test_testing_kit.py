@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -339,6 +340,32 @@ def test_a_forced_kind_must_be_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COORDINATOR_ZOOKEEPER", "podman")
     with pytest.raises(ConfigurationError, match="podman"):
         provide()
+
+
+def test_what_is_given_comes_before_the_environment(nothing: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """kind, image and home of the call win over all variables, the hosts among them."""
+    nothing.setenv("COORDINATOR_TEST_HOSTS", "b:2182")
+    nothing.setenv("COORDINATOR_ZOOKEEPER", "container")
+    java = tmp_path / "given/jre/bin/java"
+    java.parent.mkdir(parents=True)
+    java.touch(mode=0o755)
+    (tmp_path / "given/zookeeper-9.9.9.jar").touch()
+    given = provide(kind="process", home=str(tmp_path / "given"))
+    assert isinstance(given, ZooKeeperProcess)
+    assert given.origin == f"child process, ZooKeeper of {tmp_path}/given"
+    assert ZooKeeperContainer(image="one:2").origin == "container one:2 via testcontainers"
+    with pytest.raises(ZooKeeperUnavailableError, match=r"no ZooKeeper: home=/none has no lib/"):
+        provide(kind="process", home="/none")
+    with pytest.raises(ZooKeeperUnavailableError, match=r"no ZooKeeper: no Docker engine"):
+        provide(kind="container")
+
+
+def test_contradictions_are_refused() -> None:
+    """A server that runs is not started, and there are two kinds."""
+    with pytest.raises(ConfigurationError, match="a server that runs is not started"):
+        provide("a:1", kind="process")
+    with pytest.raises(ConfigurationError, match="kind='podman', must be"):
+        provide(kind="podman")  # type: ignore[arg-type]
 
 
 def test_a_foreign_server_is_checked_and_not_touched(zookeeper: ZooKeeperServer) -> None:

@@ -49,6 +49,7 @@ __all__ = [
     "zookeeper_chroot",
     "zookeeper_client",
     "zookeeper_ensemble",
+    "zookeeper_no_leaks",
 ]
 
 Scope = Literal["session", "package", "module", "class", "function"]
@@ -56,6 +57,8 @@ P = ParamSpec("P")
 
 #: What the servers of this run are, by the names of their fixtures.
 SERVED = pytest.StashKey[dict[str, str]]()
+#: Whether a test minds what is left in its chroot.
+MINDED = pytest.StashKey[bool]()
 #: What the reason begins with for which a test cannot have its fixture.
 REFUSED = "fixture refused: "
 #: Seconds; short enough to wait for an expiry, long enough for a machine that runs other tests, too.
@@ -149,8 +152,10 @@ def zookeeper_chroot(zookeeper: str = "zookeeper") -> Any:
     """
 
     @pytest.fixture
-    @_asking(zookeeper)
-    def zookeeper_chroot(server: ZooKeeperServer | ZooKeeperEnsemble) -> Iterator[str]:
+    @_asking("request", zookeeper)
+    def zookeeper_chroot(
+        request: pytest.FixtureRequest, server: ZooKeeperServer | ZooKeeperEnsemble
+    ) -> Iterator[str]:
         """A path such as ``/coordinator-gw0-1f3c...``, fresh for each test, removed afterwards."""
         from coordinator.testing.chroot import fresh_chroot
 
@@ -158,8 +163,29 @@ def zookeeper_chroot(zookeeper: str = "zookeeper") -> Any:
             with _in_one_line():
                 path = life.enter_context(fresh_chroot(server))
             yield path
+            if request.node.stash.get(MINDED, False):  # here all clients of the fixtures have ended
+                _check_no_leaks(server, path)
 
     return zookeeper_chroot
+
+
+def zookeeper_no_leaks(zookeeper_chroot: str = "zookeeper_chroot") -> Any:
+    """Make a fixture: a look at what is left in a test's path.
+
+    Args:
+        zookeeper_chroot: the fixture that is the test's path.
+    """
+
+    @pytest.fixture
+    @_asking("request", zookeeper_chroot)
+    def zookeeper_no_leaks(request: pytest.FixtureRequest, _chroot: str) -> Iterator[None]:
+        """Fail the test if ephemerals or watches are left in its chroot when its clients have ended."""
+        # Whoever made clients before this fixture closes them after it: the chroot, on which they
+        # all build, outlives them.
+        request.node.stash[MINDED] = True
+        yield  # noqa: PT022 -- what _asking makes is a generator
+
+    return zookeeper_no_leaks
 
 
 def faults(zookeeper: str = "zookeeper", zookeeper_chroot: str = "zookeeper_chroot") -> Any:
@@ -352,6 +378,17 @@ def _check_indifferent(fixture: str, said_by: str, options: ServerOptions) -> No
 def _note(request: pytest.FixtureRequest, origin: str, version: str) -> None:
     name = request.fixturename or ""
     request.config.stash.setdefault(SERVED, {})[name] = f"{origin}, ZooKeeper {version}"
+
+
+def _check_no_leaks(server: ZooKeeperServer | ZooKeeperEnsemble, chroot: str) -> None:
+    from coordinator.testing.chroot import base_of, revive
+    from coordinator.testing.residue import assert_no_leaks
+
+    revive(server)
+    try:
+        assert_no_leaks(server, below=base_of(server) + chroot)
+    except AssertionError as left:
+        raise pytest.fail.Exception(str(left), pytrace=False) from None
 
 
 @contextmanager

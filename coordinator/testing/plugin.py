@@ -29,11 +29,13 @@ __all__ = [
     "zookeeper_chroot",
     "zookeeper_client",
     "zookeeper_ensemble",
+    "zookeeper_no_leaks",
 ]
 
 zookeeper = factories.zookeeper()
 zookeeper_ensemble = factories.zookeeper_ensemble()
 zookeeper_chroot = factories.zookeeper_chroot()
+zookeeper_no_leaks = factories.zookeeper_no_leaks()
 zookeeper_client = factories.zookeeper_client()
 faults = factories.faults()
 coordinator = factories.coordinator()

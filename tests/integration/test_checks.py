@@ -1,15 +1,10 @@
-"""The checks of the kit as a user has them: the code in docs/testing.md, both faces, kazoo's own lock."""
+"""The checks of the kit as a user has them: on both faces, and with kazoo's own lock."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import re
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,24 +14,6 @@ from coordinator import AsyncCoordinator
 from coordinator.testing import EventRecord, LeaseHistory, ZooKeeperServer, event, expire, unordered
 from tests.faces import Face
 from tests.support import new_place, observing
-
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/testing.md").read_text("utf-8")
-SECTION = PAGE.partition("\n## Checks\n")[2].partition("\n## ")[0]
-BLOCKS = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
-
-
-def test_the_section_has_code() -> None:
-    assert len(BLOCKS) == 3
-
-
-@pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
-def test_code_of_the_section_runs(code: str) -> None:
-    """As it stands there, with a server of its own."""
-    own = {name: value for name, value in os.environ.items() if name != "COORDINATOR_TEST_HOSTS"}
-    run = [sys.executable, "-c", code]
-    ran = subprocess.run(run, cwd=ROOT, env=own, capture_output=True, text=True, timeout=50)
-    assert ran.returncode == 0, ran.stderr
 
 
 def test_a_recovery_is_what_was_expected(zookeeper: ZooKeeperServer, face: Face) -> None:

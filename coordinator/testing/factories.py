@@ -225,7 +225,7 @@ def coordinator(faults: str = "faults", zookeeper_chroot: str = "zookeeper_chroo
 
         with ExitStack() as life:
             with _in_one_line():
-                place = _place(through, chroot)
+                place = through.hosts + chroot
                 zk = life.enter_context(
                     Coordinator(place, **{"session_timeout": SESSION_TIMEOUT, **settings})
                 )
@@ -269,7 +269,7 @@ def async_coordinator(
         from coordinator import AsyncCoordinator
 
         with _in_one_line():
-            place = _place(through, chroot)
+            place = through.hosts + chroot
             zk = AsyncCoordinator(place, **{"session_timeout": SESSION_TIMEOUT, **settings})
             await zk.start()
         through.know(zk)
@@ -307,7 +307,7 @@ def zookeeper_client(
         """A plain kazoo client in the test's chroot, directly at the server: what others see."""
         from coordinator.testing.chroot import plain_client, revive
 
-        place = _place(through, chroot) if through is not None else server.hosts + chroot
+        place = through.hosts + chroot if through is not None else server.hosts + chroot
         with plain_client(place, **options) as client:
             if through is not None:
                 through.know(client)
@@ -344,13 +344,6 @@ def _asking(*fixtures: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
         return named
 
     return decorate
-
-
-def _place(through: Faults, chroot: str) -> str:
-    """Where a test's client connects: through the proxies, in the test's chroot."""
-    from coordinator.testing.chroot import base_of
-
-    return through.hosts.partition("/")[0] + base_of(through.target) + chroot
 
 
 def _mend(through: Faults) -> None:

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from coordinator.errors import ConfigurationError
+from coordinator.settings import split_hosts
 from coordinator.testing.ensemble import ZooKeeperEnsemble
 from coordinator.testing.expiry import expire
 from coordinator.testing.proxy import FaultProxy
@@ -56,15 +57,16 @@ class Faults:
         self.nodes: tuple[ZooKeeperServer, ...] = (
             target.nodes if isinstance(target, ZooKeeperEnsemble) else (target,)
         )
-        self.proxies = tuple(FaultProxy(*node.address) for node in self.nodes)
-        """One before each server, in the order of ``nodes``."""
+        addresses, self._chroot = split_hosts(target.hosts)
+        self.proxies = tuple(FaultProxy(*address) for address in addresses)
+        """One before each server, in the order of the target's hosts."""
         self._known: list[Any] = []
         self._repairs: list[Callable[[], object]] = []
 
     @property
     def hosts(self) -> str:
-        """The connection string that leads through the proxies."""
-        return ",".join(proxy.hosts for proxy in self.proxies)
+        """The connection string that leads through the proxies; with the chroot that the target's has."""
+        return ",".join(proxy.hosts for proxy in self.proxies) + self._chroot
 
     # -- sessions
 
@@ -91,7 +93,7 @@ class Faults:
             raise ConfigurationError("expire: no client is known; name one, expire(zk)")
         with self.refuse():  # a quick client would be back, for a moment, in the session that is ending
             for one in ids:
-                expire(one, ",".join(node.hosts for node in self.nodes), timeout=timeout)
+                expire(one, self.target.hosts, timeout=timeout)
 
     # -- on the wire
 

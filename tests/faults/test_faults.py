@@ -404,6 +404,17 @@ def test_a_server_of_somebody_else(zookeeper: ZooKeeperServer) -> None:
                 deed()
 
 
+def test_hosts_with_a_chroot(zookeeper: ZooKeeperServer) -> None:
+    """The chroot of a target is kept, and of several servers each has a proxy."""
+    with Faults(ExternalZooKeeper(f"{zookeeper.hosts},127.0.0.1:1/zookeeper")) as faults:
+        first, second = faults.proxies
+        assert faults.hosts == f"{first.hosts},{second.hosts}/zookeeper"
+        with Coordinator(faults.hosts) as zk:
+            session = zk.session.session_id
+            faults.expire(zk)
+            assert session not in session_ids(zookeeper)
+
+
 ENSEMBLE_ONLY: list[Callable[[Faults], Any]] = [
     Faults.kill_leader,
     Faults.rolling_restart,

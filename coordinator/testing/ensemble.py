@@ -313,10 +313,8 @@ class ZooKeeperEnsemble:
             self._network = self._docker(
                 lambda client: client.networks.create(self._network_name, labels=labels())
             )
-            if self._links is not None:
-                self._open_links(self._links)
-        elif self._links is not None:
-            self._links.open("127.0.0.1", self._find)
+        if self._links is not None and not self._links.opened:
+            self._open_links(self._links)
         self._each(lambda node: node.start(timeout))
         return self
 
@@ -326,17 +324,20 @@ class ZooKeeperEnsemble:
         return node.network_address if isinstance(node, ZooKeeperContainer) else "127.0.0.1"
 
     def _open_links(self, links: QuorumLinks) -> None:
-        """Listen where the containers find this process: on the address that their network has here."""
-        self._network.reload()
-        gateway = self._network.attrs["IPAM"]["Config"][0]["Gateway"]
+        """Listen where the servers find this process: containers on the address of their network here."""
+        host = "127.0.0.1"
+        if self._contained:
+            self._network.reload()
+            host = self._links_host[LINKS] = self._network.attrs["IPAM"]["Config"][0]["Gateway"]
         try:
-            links.open(gateway, self._find)
+            links.open(host, self._find)
         except OSError as elsewhere:
+            if not self._contained:
+                raise
             raise ConfigurationError(
-                f"quorum_links: the containers' network does not end on this machine ({gateway}: "
+                f"quorum_links: the containers' network does not end on this machine ({host}: "
                 f"{elsewhere.strerror}); use an engine that runs here, or kind='process'"
             ) from elsewhere
-        self._links_host[LINKS] = gateway
 
     def close(self) -> None:
         """End all servers and delete their data. May be called again."""

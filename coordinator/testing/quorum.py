@@ -76,6 +76,11 @@ class QuorumLinks:
             self.close()
             raise
 
+    @property
+    def opened(self) -> bool:
+        """Whether it listens."""
+        return bool(self._links)
+
     def cut(self, number: int) -> None:
         """Let nothing pass between that server and the others; all connections stay open."""
         for link in self._of(number):

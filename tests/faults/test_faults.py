@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -437,6 +438,14 @@ def test_which_of_three(ensemble_faults: Faults, zookeeper: ZooKeeperServer) -> 
         ensemble_faults.kill()
     with pytest.raises(ConfigurationError, match="it is none of the ensemble"):
         ensemble_faults.kill(zookeeper)
+
+
+def test_an_ensemble_that_is_started_again_has_the_same_links(ensemble: ZooKeeperEnsemble) -> None:
+    """`start` starts what is down, and nothing twice."""
+    before = threading.active_count()
+    ensemble.followers()[0].kill()
+    ensemble.start()
+    assert threading.active_count() == before
 
 
 def test_an_ensemble_without_links() -> None:

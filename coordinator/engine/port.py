@@ -17,31 +17,21 @@ from kazoo.retry import KazooRetry
 
 from coordinator import errors as ours
 from coordinator.core.ensemble import Roster, Server
-from coordinator.core.messages import Fired, HostsChanged, Message, Replied
+from coordinator.core.messages import HostsChanged, Message, Replied
 from coordinator.core.requests import (
-    Children,
-    Create,
-    Delete,
-    Exists,
-    Get,
-    GetConfig,
-    Multi,
     Request,
-    Set,
-    Sync,
-    Unwatch,
 )
 from coordinator.core.session import LinkUp
-from coordinator.engine import tls, wire
+from coordinator.engine import tls
 from coordinator.engine.adoption import Adopted
+from coordinator.engine.asking import ask
 from coordinator.engine.follow import Follower
 from coordinator.engine.handler import KazooHandler
 from coordinator.engine.link import Link
 from coordinator.engine.listener import Listener
 from coordinator.engine.logs import kazoo_logger, logger
-from coordinator.engine.results import DirectWatch
 from coordinator.engine.rounds import server_name
-from coordinator.engine.translation import acls_of, transaction_of, translated, value_of
+from coordinator.engine.translation import translated, value_of
 from coordinator.security import Sasl
 from coordinator.settings import Settings, join_hosts
 
@@ -50,29 +40,6 @@ STOP_GRACE = 1.0
 STOP_LINKED, STOP_UNLINKED = 1.6, 0.9
 """Seconds after which kazoo's threads are left to themselves, with a link and without
 one, which may have been waited for before; close() promises 2."""
-
-
-class Trigger(DirectWatch):
-    """The watch of one intent; equal to any other watch of the same intent.
-
-    kazoo keeps watches in sets: an intent that reads a path again has still one entry.
-    """
-
-    __slots__ = ("token",)
-
-    def __init__(self, token: int, post: Callable[[Message], None]) -> None:
-        def fired(event: Any) -> None:
-            if event.type != "NONE":  # that is kazoo forgetting its watches at a lost link
-                post(Fired(token))
-
-        super().__init__(fired)
-        self.token = token
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Trigger) and other.token == self.token
-
-    def __hash__(self) -> int:
-        return hash((Trigger, self.token))
 
 
 class KazooPort:
@@ -316,7 +283,7 @@ class KazooPort:
                 return False
             try:
                 with self.handler.direct():
-                    result = self._ask(client, request)
+                    result = ask(client, request, self._post)
             except Exception as error:  # noqa: BLE001 -- kazoo checks its arguments with whatever comes
                 self._post(Replied(request_id, None, translated(error, request), 0, 0.0))
                 return True
@@ -335,39 +302,6 @@ class KazooPort:
         except Exception as failed:  # noqa: BLE001 -- all of kazoo's errors end here
             error = translated(failed, request)
         self._post(Replied(request_id, value, error, client.last_zxid or 0, link.contact))
-
-    def _ask(self, client: Any, request: Request[Any]) -> Any:
-        path = request.path
-        match request:
-            case Get(watch=token):
-                return client.get_async(path, watch=self._trigger(token))
-            case GetConfig(watch=token):
-                return wire.get_unrooted(client, path, self._trigger(token))
-            case Exists(watch=token):
-                return client.exists_async(path, watch=self._trigger(token))
-            case Children(watch=token):
-                return client.get_children_async(path, watch=self._trigger(token), include_data=True)
-            case Create(data=data, ephemeral=ephemeral, sequential=sequential, acl=acl):
-                return client.create_async(
-                    path, data, acl=acls_of(acl), ephemeral=ephemeral, sequence=sequential, include_data=True
-                )
-            case Set(data=data, version=version):
-                return client.set_async(path, data, version)
-            case Delete(version=version):
-                return client.delete_async(path, version)
-            case Sync():
-                return client.sync_async(path)
-            case Multi(operations=operations):
-                return transaction_of(client, operations).commit_async()
-            case Unwatch(token=token, children=children):
-                if not wire.seam_fits():
-                    return None  # it stays until it fires, and then finds nobody
-                return wire.unwatch(client, path, self._trigger(token), children=children)
-            case _:
-                raise TypeError(f"{type(request).__name__} is no request of its own")
-
-    def _trigger(self, token: int | None) -> Trigger | None:
-        return None if token is None else Trigger(token, self._post)
 
 
 def _check_usable(settings: Settings) -> None:

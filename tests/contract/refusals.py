@@ -40,6 +40,8 @@ class Refusal:
     guilty: type[CoordinatorError] | None = None
     """Of a transaction: what was wrong with its last operation."""
     told: tuple[str, ...] = ()
+    names: str = "a"
+    """The znode that it names if it is about one: below the place, unless it begins with a slash."""
 
 
 def locked(permissions: str) -> Callable[[Site], None]:
@@ -65,11 +67,13 @@ def a(site: Site) -> str:
 
 CREATING: Final[dict[type[CoordinatorError], Refusal]] = {
     NodeExistsError: Refusal(lambda site: site.zk.create(a(site)), with_a_znode),
-    NoNodeError: Refusal(lambda site: site.zk.create(f"{a(site)}/x")),
-    NoAuthError: Refusal(lambda site: site.zk.create(f"{a(site)}/x"), locked("r")),
+    NoNodeError: Refusal(lambda site: site.zk.create(f"{a(site)}/x"), names="a/x"),
+    NoAuthError: Refusal(lambda site: site.zk.create(f"{a(site)}/x"), locked("r"), names="a/x"),
     InvalidACLError: Refusal(lambda site: site.zk.create(a(site), acl=NOBODY)),
     NoChildrenForEphemeralsError: Refusal(
-        lambda site: site.zk.create(f"{a(site)}/x"), with_an_ephemeral_of_others
+        lambda site: site.zk.create(f"{a(site)}/x"),
+        with_an_ephemeral_of_others,
+        names="a/x",
     ),
     InvalidPathError: Refusal(lambda site: site.zk.create("a")),
     DataTooLargeError: Refusal(lambda site: site.zk.create(a(site), TOO_LARGE)),
@@ -151,24 +155,33 @@ ERRORS: Final[dict[str, dict[type[CoordinatorError], Refusal | tuple[Refusal, ..
     "create ephemeral": {
         NodeExistsError: Refusal(lambda site: site.zk.create(a(site), ephemeral=True), with_a_znode),
         NoChildrenForEphemeralsError: Refusal(
-            lambda site: site.zk.create(f"{a(site)}/x", ephemeral=True), with_an_ephemeral_of_others
+            lambda site: site.zk.create(f"{a(site)}/x", ephemeral=True),
+            with_an_ephemeral_of_others,
+            names="a/x",
         ),
     },
     "create sequential": {
-        NoNodeError: Refusal(lambda site: site.zk.create(f"{a(site)}/x", sequential=True)),
-        NoAuthError: Refusal(lambda site: site.zk.create(f"{a(site)}/x", sequential=True), locked("r")),
+        NoNodeError: Refusal(lambda site: site.zk.create(f"{a(site)}/x", sequential=True), names="a/x"),
+        NoAuthError: Refusal(
+            lambda site: site.zk.create(f"{a(site)}/x", sequential=True), locked("r"), names="a/x"
+        ),
     },
     "create ephemeral sequential": {
         NoChildrenForEphemeralsError: Refusal(
             lambda site: site.zk.create(f"{a(site)}/x", ephemeral=True, sequential=True),
             with_an_ephemeral_of_others,
+            names="a/x",
         ),
     },
     "create parents": {
         NodeExistsError: Refusal(lambda site: site.zk.create(a(site), parents=True), with_a_znode),
-        NoAuthError: Refusal(lambda site: site.zk.create(f"{a(site)}/x/y", parents=True), locked("r")),
+        NoAuthError: Refusal(
+            lambda site: site.zk.create(f"{a(site)}/x/y", parents=True), locked("r"), names="a/x"
+        ),
         NoChildrenForEphemeralsError: Refusal(
-            lambda site: site.zk.create(f"{a(site)}/x/y", parents=True), with_an_ephemeral_of_others
+            lambda site: site.zk.create(f"{a(site)}/x/y", parents=True),
+            with_an_ephemeral_of_others,
+            names="a/x",
         ),
     },
     "create acl": {
@@ -192,21 +205,22 @@ ERRORS: Final[dict[str, dict[type[CoordinatorError], Refusal | tuple[Refusal, ..
         NoNodeError: Refusal(lambda site: site.zk.delete(a(site))),
         BadVersionError: Refusal(lambda site: site.zk.delete(a(site), version=7), with_a_child),
         NotEmptyError: Refusal(lambda site: site.zk.delete(a(site)), with_a_child),
-        NoAuthError: Refusal(lambda site: site.zk.delete(f"{a(site)}/x"), locked("r")),
-        ServerError: Refusal(lambda site: site.zk.delete("/zookeeper")),
+        NoAuthError: Refusal(lambda site: site.zk.delete(f"{a(site)}/x"), locked("r"), names="a/x"),
+        ServerError: Refusal(lambda site: site.zk.delete("/zookeeper"), names="/zookeeper"),
         InvalidPathError: Refusal(lambda site: site.zk.delete("/")),
         ConfigurationError: Refusal(lambda site: site.zk.delete(a(site), version=True), with_a_znode),
     },
     "transaction create": transacted(
         lambda both, path: both.create(path),
         only(lambda both, site: both.create(a(site)), NodeExistsError, prepare=with_a_znode),
-        only(lambda both, site: both.create(f"{a(site)}/x"), NoNodeError),
-        only(lambda both, site: both.create(f"{a(site)}/x"), NoAuthError, prepare=locked("r")),
+        only(lambda both, site: both.create(f"{a(site)}/x"), NoNodeError, names="a/x"),
+        only(lambda both, site: both.create(f"{a(site)}/x"), NoAuthError, prepare=locked("r"), names="a/x"),
         only(lambda both, site: both.create(a(site), acl=NOBODY), InvalidACLError),
         only(
             lambda both, site: both.create(f"{a(site)}/x"),
             NoChildrenForEphemeralsError,
             prepare=with_an_ephemeral_of_others,
+            names="a/x",
         ),
     ),
     "transaction set": transacted(
@@ -220,7 +234,7 @@ ERRORS: Final[dict[str, dict[type[CoordinatorError], Refusal | tuple[Refusal, ..
         only(lambda both, site: both.delete(a(site)), NoNodeError),
         only(lambda both, site: both.delete(a(site), version=7), BadVersionError, prepare=with_a_znode),
         only(lambda both, site: both.delete(a(site)), NotEmptyError, prepare=with_a_child),
-        only(lambda both, site: both.delete(f"{a(site)}/x"), NoAuthError, prepare=locked("r")),
+        only(lambda both, site: both.delete(f"{a(site)}/x"), NoAuthError, prepare=locked("r"), names="a/x"),
     ),
     "transaction check": transacted(
         lambda both, path: both.check(path),
@@ -243,7 +257,10 @@ ERRORS: Final[dict[str, dict[type[CoordinatorError], Refusal | tuple[Refusal, ..
             ),
         ),
         NoAuthError: Refusal(
-            lambda site: site.zk.ephemeral(f"{a(site)}/x"), locked("r"), told=("ephemeral.failed",)
+            lambda site: site.zk.ephemeral(f"{a(site)}/x"),
+            locked("r"),
+            told=("ephemeral.failed",),
+            names="a/x",
         ),
         InvalidACLError: Refusal(
             lambda site: site.zk.ephemeral(a(site), acl=NOBODY), told=("ephemeral.failed",)
@@ -252,6 +269,7 @@ ERRORS: Final[dict[str, dict[type[CoordinatorError], Refusal | tuple[Refusal, ..
             lambda site: site.zk.ephemeral(f"{a(site)}/x"),
             with_an_ephemeral_of_others,
             told=("ephemeral.failed",),
+            names="a/x",
         ),
         InvalidPathError: Refusal(lambda site: site.zk.ephemeral("/")),
         DataTooLargeError: Refusal(lambda site: site.zk.ephemeral(a(site), TOO_LARGE)),
@@ -259,7 +277,10 @@ ERRORS: Final[dict[str, dict[type[CoordinatorError], Refusal | tuple[Refusal, ..
     },
     "ephemeral set": {
         NoAuthError: Refusal(
-            lambda site: _renew(site, NEW), _ephemeral_without_write, told=("ephemeral.failed",)
+            lambda site: _renew(site, NEW),
+            _ephemeral_without_write,
+            told=("ephemeral.failed",),
+            names="e",
         ),
         EphemeralConflictError: Refusal(lambda site: _renew(site, NEW), _ephemeral_in_conflict),
         ClosedError: Refusal(lambda site: _renew(site, NEW), _closed_ephemeral),

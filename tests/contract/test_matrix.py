@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import pytest
 
-from coordinator import ClosedError, CoordinatorError, NoAuthError
+from coordinator import ClosedError, CoordinatorError, NoAuthError, ZnodeError
 from tests.contract.matrix import CONDITIONS, OPERATIONS, Operation, Outcome
 from tests.contract.refusals import ERRORS, Refusal
 from tests.contract.site import SHORT, Call, Site
@@ -128,7 +129,7 @@ def refusals() -> list[Any]:
 
 @pytest.mark.parametrize(("error", "refusal"), refusals())
 def test_an_error(site: Site, error: type[CoordinatorError], refusal: Refusal) -> None:
-    """Exactly that class, certain, and nothing is changed by it."""
+    """Exactly that class, certain, of the znode that was asked for; and nothing is changed by it."""
     refusal.prepare(site)
     before = tree(site)
     with pytest.raises(CoordinatorError) as raised:
@@ -140,6 +141,11 @@ def test_an_error(site: Site, error: type[CoordinatorError], refusal: Refusal) -
         assert type(failed.error) is refusal.guilty
         assert failed.index == 1
         assert failed.operation in str(failed)
+    about: Any = raised.value if refusal.guilty is None else failed.error
+    if isinstance(about, ZnodeError):
+        path = refusal.names if refusal.names.startswith("/") else f"{site.base}/{refusal.names}"
+        assert about.path == path
+        assert path in re.split(r"[\s:]+", str(about))
     assert tree(site) == before
     assert str(copy.copy(raised.value)) == str(raised.value)
     site.tells(*refusal.told)

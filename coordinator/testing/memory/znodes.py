@@ -130,17 +130,23 @@ class Znodes:
     # -- writing
 
     def create(self, request: Create, writer: Writer) -> tuple[str, list[Change]]:
-        """Create a znode; return its path, which is longer if it is sequential."""
-        path, parent_path = request.path, parent_of(request.path)
-        acl = granted(path, request.acl, writer.identities or ())
-        parent = self.node(parent_path)
-        demand(parent, "c", writer.identities, path)
+        """Create a znode; return its path, which is longer if it is sequential.
+
+        Every error names the path that was asked for: a server's answer has none.
+        """
+        asked = path = request.path
+        parent_path = parent_of(asked)
+        acl = granted(asked, request.acl, writer.identities or ())
+        parent = self.nodes.get(parent_path)
+        if parent is None:
+            raise NoNodeError(path=asked)
+        demand(parent, "c", writer.identities, asked)
         if request.sequential:
             path += f"{signed(parent.creates):010d}"
         if path in self.nodes:
-            raise NodeExistsError(path=path)
+            raise NodeExistsError(path=asked)
         if parent.owner:
-            raise NoChildrenForEphemeralsError(path=path)
+            raise NoChildrenForEphemeralsError(path=asked)
         self.nodes[path] = Node(
             writer.zxid,
             writer.zxid,

@@ -62,6 +62,8 @@ class Ending:
         """It was asked for: nothing new is taken on."""
         self.stopping = False
         """The client was told to stop."""
+        self.why: CoordinatorError = ClosedError()
+        """What a start that came too late is told."""
 
     # -- one who has given up
 
@@ -170,7 +172,7 @@ class Ending:
         if isinstance(signal, machine.AuthFailed):
             kernel.effect(StopClient("auth_failed"))
             server = f"{kernel.session.server}: " if kernel.session.server else ""
-            error = AuthFailedError(server + signal.detail, cause=signal.cause)
+            error = self.why = AuthFailedError(server + signal.detail, cause=signal.cause)
         elif isinstance(signal, machine.Ended):
             kernel.effect(StopClient(signal.reason))
             told = "was stopped by its owner" if signal.reason == "stopped" else "ended by itself"

@@ -15,6 +15,7 @@ The rules, all of them (design: docs/design.md):
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from typing import Any
 
 from coordinator.core import session as machine
@@ -150,6 +151,10 @@ class Kernel:
         message = f"{call.label} not answered in {call.timeout:g} s: {self.describe()}"
         self.calls.answer(call, error=OperationTimeoutError(message, ambiguous=ambiguous))
 
+    def refusal(self, message: Message) -> CoordinatorError:
+        """Return what is told who comes after the end: a start, why it came to that; from any thread."""
+        return copy(self._ending.why) if isinstance(message, AwaitSession) else ClosedError()
+
     def describe(self) -> str:
         """Return in words how the session stands: for messages."""
         session, now = self.session, self._moment.now
@@ -198,7 +203,7 @@ class Kernel:
         """Whether it comes too late: after the end, or after its own deadline."""
         error: CoordinatorError
         if self._ending.begun or self.session.phase is Phase.CLOSED:
-            error = ClosedError()
+            error = self.refusal(message)
         elif isinstance(message, Submit | Want | Renew) and message.deadline <= self._moment.now:
             if message.waiter is None:
                 return False  # there is no deadline where nobody waits

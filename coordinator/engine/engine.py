@@ -39,7 +39,7 @@ from coordinator.engine.fanout import Fanout, Subscription
 from coordinator.engine.logs import logger
 from coordinator.engine.waiters import Waiter
 from coordinator.engine.wiring import Clock, Following, KazooWiring, Wiring
-from coordinator.errors import ClosedError, ForkedError
+from coordinator.errors import ForkedError
 from coordinator.models import Phase, SessionInfo, Stats
 from coordinator.settings import Settings
 
@@ -295,4 +295,4 @@ class Engine:
                 return
             waiter = getattr(message, "waiter", None)
             if isinstance(waiter, Waiter):
-                waiter.settle(None, ClosedError())
+                waiter.settle(None, self._kernel.refusal(message))

@@ -1375,6 +1375,14 @@ def test_an_authentication_that_fails_is_the_end(world):
     assert (world.stops, world.kinds()) == (["auth_failed"], ["session.closed"])
 
 
+def test_a_start_that_comes_after_an_authentication_failed(world):
+    """A server may refuse before the caller has got to wait: it is told why, and only it."""
+    world.auth_failed()
+    world.await_session("start")
+    world.submit(READ, "read")
+    assert [type(world.error(one)) for one in ("start", "read")] == [AuthFailedError, ClosedError]
+
+
 def test_errors_are_not_shared_between_waiters(world):
     """Each is raised in a thread of its own, which writes a traceback into it."""
     world.submit(READ, "one")

@@ -166,6 +166,85 @@ def test_the_same_calls_tell_the_same(memory: MemoryEnsemble) -> None:
     assert history(2) != first
 
 
+@pytest.fixture
+def busy(memory: MemoryEnsemble) -> Iterator[Callable[[str], None]]:
+    """Makes an engine, the first whose turn it is, busy with each change of a znode for a while."""
+
+    def look(value: object) -> object:  # on the engine's own thread
+        threading.Event().wait(0.1)
+        return value
+
+    with memory.coordinator() as first:
+        yield lambda path: first.watch(path, model=Annotated[int, AfterValidator(look)]) and None
+
+
+def test_what_is_asked_waits_for_its_turn(
+    memory: MemoryEnsemble, busy: Callable[[str], None], zk: Coordinator
+) -> None:
+    """Others have seen what was done before, however long that takes them."""
+    zk.create("/a", b"0")
+    busy("/a")
+    with memory.coordinator() as other:
+        other.watch("/a")
+        told = Told(other)
+        for number in range(1, 4):
+            zk.set("/a", b"%d" % number)
+        memory.settle()
+        assert [event.version for event in told.all()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("fault", ["cut", "freeze", "set_hosts", "lose_quorum", "close"])
+def test_what_is_broken_waits_for_its_turn(
+    memory: MemoryEnsemble, busy: Callable[[str], None], zk: Coordinator, fault: str
+) -> None:
+    """What came before has been told before."""
+    zk.create("/a", b"0")
+    busy("/a")
+    with memory.coordinator() as other:
+        other.watch("/a")
+        told = Told(other)
+        zk.set("/a", b"1")
+        match fault:
+            case "set_hosts":
+                other.set_hosts("zk1:2181")
+            case "lose_quorum" | "close":
+                getattr(memory, fault)()
+            case _:
+                getattr(memory, fault)(other)
+        assert told()[0] == "znode.changed"
+
+
+def test_who_is_started_first_has_the_first_session(memory: MemoryEnsemble) -> None:
+    """Also if neither start() waits, and the system runs the first thread late."""
+    one, other = (memory.coordinator(start_timeout=0) for _ in range(2))
+    take = one._engine._inbox.take
+
+    def late(until: float | None) -> Any:
+        threading.Event().wait(0.02)
+        return take(until)
+
+    one._engine._inbox.take = late  # type: ignore[method-assign]
+    with one, other:
+        memory.settle()
+        assert one.session.session_id < other.session.session_id
+
+
+def test_time_does_not_go_back_for_another_thread(
+    memory: MemoryEnsemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who advances it by little while another one advances it by much."""
+    began = memory.now
+    with monkeypatch.context() as patch:
+
+        def meanwhile() -> None:  # whoever waits for engines lets others in
+            patch.undo()
+            memory.advance(10.0)
+
+        patch.setattr(memory._turns, "settle", meanwhile)
+        memory.advance(1.0)
+    assert memory.now == began + 10.0
+
+
 # -- several clients
 
 
@@ -508,6 +587,15 @@ def test_closing_does_not_wait(memory: MemoryEnsemble, fault: str) -> None:
     memory.thaw()
     memory.advance(11.0)
     assert memory.session_ids() == set()
+
+
+def test_a_stopped_process_goes_on_to_close(memory: MemoryEnsemble) -> None:
+    """close() does not wait for a thaw() that nobody calls."""
+    with memory.coordinator() as zk:
+        told = Told(zk)
+        memory.freeze(zk)
+        memory.advance(15.0)
+    assert told()[-1] == "session.closed"
 
 
 def test_the_end_of_the_ensemble_ends_its_coordinators() -> None:

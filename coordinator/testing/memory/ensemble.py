@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from itertools import count
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeAlias, TypeVar
@@ -55,9 +56,10 @@ class MemoryEnsemble:
     Time stands still until ``advance``: deadlines, lapses, backoff, heartbeats and the sessions of
     the ensemble go by its clock alone. When a method returns, all that follows from it at this
     moment has been done: requests, answers, watches, events, in an order that is the same in each
-    run. What a *coordinator* was asked for has been done when the call returns; for what that
-    makes other coordinators do, ``settle``. Not covered are threads and tasks of the test's own,
-    handlers of ``on`` among them: wait for those as ever.
+    run. What a *coordinator* was asked for has been done when the call returns; what that makes
+    other coordinators do, whatever is asked or broken next waits for, and ``settle`` does. Not
+    covered are threads and tasks of the test's own, handlers of ``on`` among them: wait for those
+    as ever.
 
     Args:
         tick: seconds; a session ends up to a tick after its timeout, as on a server.
@@ -132,7 +134,7 @@ class MemoryEnsemble:
                 turns.now = max(turns.now, due)
                 self._server.expire_due()
                 turns.settle()
-            turns.now = end
+            turns.now = max(turns.now, end)  # another thread may have gone on
             turns.settle()
 
     def _next_due(self) -> float | None:
@@ -229,16 +231,15 @@ class MemoryEnsemble:
 
     def freeze(self, zk: Client | None = None) -> None:
         """Stop a client's process, which then notices nothing; without one: the server."""
-        with self._turns.changed:
+        with self._at_rest():
             if zk is None:
                 self._server.frozen = True
             else:
                 self._port(zk).inbox.frozen = True
-            self._turns.settle()
 
     def thaw(self, zk: Client | None = None) -> None:
         """Let it go on: what has timed out meanwhile has."""
-        with self._turns.changed:
+        with self._at_rest():
             if zk is None:
                 self._server.frozen = False
                 self._server.expire_due()
@@ -248,24 +249,28 @@ class MemoryEnsemble:
                 port = self._port(zk)
                 port.inbox.frozen = False
                 port.thawed()
-            self._turns.settle()
 
     def lose_quorum(self) -> None:
         """Leave a server without a quorum: it only reads, for those with ``read_only=True``."""
-        with self._turns.changed:
+        with self._at_rest():
             self._server.lose_quorum()
-            self._turns.settle()
 
     def regain_quorum(self) -> None:
         """End that: sessions of before are still there, and have their whole timeout again."""
-        with self._turns.changed:
+        with self._at_rest():
             self._server.regain_quorum()
-            self._turns.settle()
 
     def _do(self, zk: Client | None, fault: Callable[[MemoryPort], object]) -> None:
-        with self._turns.changed:
+        with self._at_rest():
             for port in [self._port(zk)] if zk is not None else list(self._server.ports):
                 fault(port)
+
+    @contextmanager
+    def _at_rest(self) -> Iterator[None]:
+        """Change something when all that came before has been done, and have done what follows."""
+        with self._turns.changed:
+            self._turns.settle()
+            yield
             self._turns.settle()
 
     def _port(self, zk: Client) -> MemoryPort:
@@ -298,9 +303,9 @@ class MemoryEnsemble:
     def close(self) -> None:
         """Close the coordinators that are still open."""
         with self._turns.changed:
+            self._turns.rest()
             for inbox in list(self._turns.inboxes):
-                inbox.frozen = False
-                inbox.put(Close("requested", None))
+                inbox.tell(Close("requested", None))
             self._turns.settle()
 
     def __enter__(self) -> Self:

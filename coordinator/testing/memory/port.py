@@ -85,6 +85,7 @@ class MemoryPort:
     def start(self) -> None:
         """Begin to connect."""
         with self._server.turns.changed:
+            self._server.turns.rest()
             self._server.join(self)
             self._next_attempt(0.0)
 
@@ -114,6 +115,7 @@ class MemoryPort:
     def give(self, servers: Sequence[tuple[str, int]]) -> None:
         """Try these from now on: names for one and the same ensemble."""
         with self._server.turns.changed:
+            self._server.turns.rest()
             if set(servers) == set(self._servers):
                 return
             self._servers = tuple(servers)
@@ -233,7 +235,7 @@ class MemoryPort:
 
     def _post(self, message: Message) -> None:
         if not self._stopping:
-            self.inbox.put(message)
+            self.inbox.tell(message)
 
     # -- the link's life
 

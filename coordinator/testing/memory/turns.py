@@ -6,8 +6,9 @@
     Turn (an inbox)  an engine waits in take() until it has something to do and no other runs
     Turns.settle()   waits until none has anything to do at this moment
 
-Among those that have something to do the one that was made first is next. So what comes of a
-call depends on nothing but the calls before it, however the system schedules threads.
+Among those that have something to do the one that was started first is next, and whoever asks or
+breaks something from outside waits until all have come to rest. So what comes of a call depends on
+nothing but the calls before it, however the system schedules threads.
 """
 
 from __future__ import annotations
@@ -58,6 +59,20 @@ class Turns:
         """Whether nobody has anything to do at this moment."""
         return self.running is None and all(one.waiting and not one.has_something for one in self.inboxes)
 
+    @property
+    def within(self) -> bool:
+        """Whether this is the thread of an engine."""
+        return any(one.thread == threading.get_ident() for one in self.inboxes)
+
+    def rest(self) -> bool:
+        """Wait until nobody has anything to do at this moment; return whether that came to be.
+
+        An engine does not wait for itself.
+        """
+        with self.changed:
+            self.changed.notify_all()  # time may have moved
+            return self.within or self.changed.wait_for(lambda: self.at_rest, PATIENCE)
+
     def settle(self) -> None:
         """Wait until nobody has anything to do at this moment.
 
@@ -65,10 +80,9 @@ class Turns:
             CoordinatorError: an engine does not come to rest.
         """
         with self.changed:
-            if any(one.thread == threading.get_ident() for one in self.inboxes):
+            if self.within:
                 raise CoordinatorError("an engine cannot wait for itself: a model or a log handler asked")
-            self.changed.notify_all()  # time may have moved
-            if not self.changed.wait_for(lambda: self.at_rest, PATIENCE):
+            if not self.rest():
                 raise CoordinatorError(f"an engine did not come to rest within {PATIENCE:g} s")
 
 
@@ -140,11 +154,18 @@ class TurnInbox:
         return bool(self._messages) or (due is not None and (self._closing or due <= self._clock.now()))
 
     def put(self, message: Message) -> None:
-        """Leave a message; from any thread, never blocks for long."""
+        """Leave a message of a caller's, when what was asked for before has been done."""
+        with self._turns.changed:
+            self._turns.rest()
+            self.tell(message)
+            self._turns.asked[threading.get_ident()] += 1
+
+    def tell(self, message: Message) -> None:
+        """Leave a message at once: what has happened to the link, or the end."""
         with self._turns.changed:
             self._messages.append(message)
-            self._closing |= isinstance(message, Close)
-            self._turns.asked[threading.get_ident()] += 1
+            if isinstance(message, Close):
+                self._closing, self.frozen = True, False  # no process can end while it is stopped
             self._turns.changed.notify_all()
 
     def take(self, until: float | None) -> Message | None:

@@ -469,6 +469,16 @@ def test_a_frozen_server(memory: MemoryEnsemble, zk: Coordinator) -> None:
     assert memory.session_ids() == set()
 
 
+def test_a_read_only_session_leaves_no_watches(memory: MemoryEnsemble) -> None:
+    """It ends with the want of a quorum, and so does what it watched."""
+    memory.lose_quorum()
+    with memory.coordinator(read_only=True) as reader:
+        reader.watch("/a")
+        memory.regain_quorum()
+        memory.advance(2.0)
+        assert memory.watches() == {"/a": {reader.session.session_id}}
+
+
 def test_without_a_quorum(memory: MemoryEnsemble, zk: Coordinator) -> None:
     """Who accepts that reads, on a session of its own; the others find nobody; theirs is still there then."""
     with memory.coordinator(read_only=True) as reader:
@@ -506,6 +516,8 @@ def test_a_chroot(memory: MemoryEnsemble, zk: Coordinator) -> None:
             below.get("/none")
         with pytest.raises(CoordinatorError, match=r"operation 1 \(set /a\): another version than 7: /a$"):
             below.transaction().create("/b").set("/a", b"", version=7).commit()
+        with pytest.raises(CoordinatorError, match=r"operation 0 \(check /\): another version than 7: /$"):
+            below.transaction().check("/", version=7).commit()
         assert below.transaction().create("/b").commit() == ("/b",)
     assert zk.children("/prod") == ("a", "b")
 

@@ -41,7 +41,8 @@ def unrooted_error(error: CoordinatorError, chroot: str) -> CoordinatorError:
         return error
     if isinstance(error, TransactionFailedError) and isinstance(error.error, ZnodeError):
         guilty = unrooted_error(error.error, chroot)
-        operation = error.operation.replace(f" {chroot}", " ", 1)
+        kind, _, path = error.operation.partition(" ")
+        operation = f"{kind} {path.removeprefix(chroot) or '/'}"
         message = f"transaction not applied: operation {error.index} ({operation}): {guilty}"
         return TransactionFailedError(message, index=error.index, operation=operation, error=guilty)
     if not isinstance(error, ZnodeError):

@@ -130,6 +130,7 @@ class MemoryServer:
         self.quorum = True
         for session_id, entry in list(self.zookeeper.sessions.items()):
             if entry.read_only:
+                self.zookeeper.unlink(session_id)
                 del self.zookeeper.sessions[session_id]
             else:
                 entry.heard_at = self.turns.now

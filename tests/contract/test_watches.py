@@ -148,6 +148,17 @@ def test_a_watch_stands_on_the_server_until_its_view_is_closed(site: Site) -> No
     site.tells()
 
 
+def test_a_watch_goes_with_its_link(site: Site) -> None:
+    """The server keeps it for nobody who may not come back; whoever does sets it again."""
+    path = f"{site.base}/a"
+    site.zk.watch(path)
+    assert site.watched(path)
+    site.cut()
+    site.wait(lambda: not site.watched(path), "the server has forgotten it")
+    site.mend()
+    site.wait(lambda: site.watched(path), "it stands again")
+
+
 def test_a_closed_view_leaves_the_others_theirs(site: Site) -> None:
     """Two views of one path: what happens after one was closed the other is told."""
     path = f"{site.base}/a"

@@ -20,6 +20,8 @@ TIMEOUT = 10.0
 """Seconds after which a test no longer believes that something will happen."""
 INTERVAL = 0.02
 """Seconds between two looks; a four-letter word, which many of them cost, takes about 1 ms."""
+GRACE = 0.5
+"""Seconds that each look of a coroutine gets at least: the last begins when the time is up."""
 
 _shortened = reprlib.Repr()
 _shortened.maxstring = _shortened.maxother = 200
@@ -140,7 +142,8 @@ async def eventually_async(
 
     Args:
         condition: a coroutine function, or a plain callable that does not block.
-        timeout: seconds; a look that is still awaited then is cancelled.
+        timeout: seconds; a look that is still awaited then is cancelled, but none before it
+            had 0.5 s.
         interval: seconds between two looks.
         message: what is waited for, in words, for the error.
 
@@ -150,7 +153,7 @@ async def eventually_async(
     looks = _Looks(timeout, interval, message)
     while True:
         try:
-            async with asyncio.timeout(looks.left) as limit:
+            async with asyncio.timeout(max(looks.left, GRACE)) as limit:
                 value = await _result(condition())
         except AssertionError as error:
             looks.failed(error)

@@ -154,3 +154,17 @@ async def test_the_loop_goes_on_meanwhile():
     task = asyncio.create_task(other())
     await eventually_async(lambda: len(turns) > 10, interval=0.001)
     task.cancel()
+
+
+@pytest.mark.parametrize(("timeout", "looks"), [(0, 1), (0.05, 2)])
+async def test_a_last_look_is_awaited(timeout: float, looks: int) -> None:
+    """When the time is up, as without an event loop: what is true is not missed by a hair."""
+    count = 0
+
+    async def condition() -> bool:
+        nonlocal count
+        await asyncio.sleep(0.001)
+        count += 1
+        return count == looks
+
+    assert await eventually_async(condition, timeout=timeout, interval=0.1)

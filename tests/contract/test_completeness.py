@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Any
 
 import pytest
 
@@ -52,6 +51,15 @@ ELSEWHERE = {
     "QuotaExceededError": "only where a server is told to enforce quotas, which the memory has none of",
 }
 """Errors without a cell, and why."""
+
+
+IMPOSSIBLE: dict[str, dict[str, str]] = {
+    "create ephemeral": {"ConnectionLossError": "its owner, or its absence, tells what became of it"},
+    "create sequential": {"NodeExistsError": "its number makes the name a new one"},
+    "create ephemeral sequential": {"NodeExistsError": "its number makes the name a new one"},
+    "create parents": {"NoNodeError": "the parents are created"},
+}
+"""Errors of a method that one kind of it cannot come to, and why."""
 
 
 def tried(name: str) -> set[type[CoordinatorError]]:
@@ -103,17 +111,16 @@ def test_every_method_is_an_operation_or_says_why_not() -> None:
     assert not rows & set(NOT_ASKED)
 
 
-@pytest.mark.parametrize("method", sorted({one.method for one in OPERATIONS.values()}))
-def test_what_a_docstring_says_is_raised_has_a_cell(method: str) -> None:
-    """A base class stands for those of its kinds that are tried."""
-    cells: set[Any] = set()
-    for name, one in OPERATIONS.items():
-        if one.method == method:
-            cells |= tried(name)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_what_a_docstring_says_is_raised_has_a_cell(name: str) -> None:
+    """In the row of each kind of the operation; a base class stands for those of its kinds that are tried."""
+    cells = tried(name)
     untried = {
-        error.__name__ for error in documented(method) if not any(issubclass(cell, error) for cell in cells)
+        error.__name__
+        for error in documented(OPERATIONS[name].method)
+        if not any(issubclass(cell, error) for cell in cells)
     }
-    assert untried == set()
+    assert untried == set(IMPOSSIBLE.get(name, {}))
 
 
 def test_docstrings_are_understood() -> None:

@@ -57,6 +57,26 @@ def test_unused(request):
     assert ran.counts()["failed"] == 1
 
 
+def test_it_does_not_ask_an_error_of_others_what_it_says(project: Project) -> None:
+    """It may not be able to say anything: a test fails with it, and those after it are run."""
+    project.write(
+        "test_mute.py",
+        """
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("never")
+
+def test_mute():
+    raise Mute
+
+def test_after_that():
+    pass
+""",
+    )
+    ran = project.run()
+    assert ran.counts() == {"failed": 1, "passed": 1}, ran.text
+
+
 # Fixtures
 
 USES = """

@@ -208,6 +208,45 @@ def test_a_server_that_a_test_has_broken_is_brought_back(project: Project, kind:
     assert ran.counts() == {"passed": 8}, ran.text
 
 
+BREAKS_ENSEMBLE = """
+import pytest
+from coordinator.testing import factories
+
+chroot = factories.zookeeper_chroot("zookeeper_ensemble")
+faults = factories.faults("zookeeper_ensemble", "chroot")
+member = factories.coordinator("faults", "chroot")
+
+def break_link(ensemble):
+    ensemble.cut_quorum_link(ensemble.followers()[0])
+
+@pytest.mark.parametrize("deed", [
+    lambda ensemble: ensemble.close(), lambda ensemble: ensemble.nodes[0].kill(), break_link
+])
+def test_broken(zookeeper_ensemble, chroot, deed):
+    deed(zookeeper_ensemble)
+
+def test_after_that(zookeeper_ensemble, faults, member):
+    assert all(node.mode for node in zookeeper_ensemble.nodes)
+    assert member.create("/a", b"") == "/a"
+    assert not any(link.blackhole for _, _, link in zookeeper_ensemble._links._links)
+    assert len(zookeeper_ensemble._links._links) == 12
+    with faults.cut_quorum_link() as cut_off:
+        assert cut_off.mode == "follower"
+"""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param("process", marks=needs_process), pytest.param("container", marks=pytest.mark.docker)],
+)
+def test_an_ensemble_that_a_test_has_broken_is_brought_back(project: Project, kind: str) -> None:
+    """A server of it, a link, or all of it by hand: the next test has one whose links can be broken."""
+    project.write("test_breaks.py", BREAKS_ENSEMBLE)
+    ran = project.run("--zookeeper-kind", kind, ZOOKEEPER_HOME=HOME)
+    assert ran.counts() == {"passed": 4}, ran.text
+
+
 # Factories
 
 

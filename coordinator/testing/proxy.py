@@ -6,9 +6,11 @@ assignment returns: the thread itself turns it, between two looks at the sockets
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from typing import Any, Literal, Self
 
+from coordinator.errors import ClosedError
 from coordinator.testing.ports import free_port
 from coordinator.testing.relay import Relay
 
@@ -146,7 +148,8 @@ class FaultProxy:
 
     def mend(self) -> None:
         """Break nothing any more: all knobs as they were in the beginning; what stands, stands."""
-        self._relay.do(self._relay.mend)
+        with contextlib.suppress(ClosedError):
+            self._relay.do(self._relay.mend)
 
     def close(self) -> None:
         """Reset all connections, stop listening, end the thread. May be called again."""

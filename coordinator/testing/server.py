@@ -247,7 +247,8 @@ class ExternalZooKeeper(ZooKeeperServer):
     def _foreign(self, deed: str) -> ConfigurationError:
         return ConfigurationError(
             f"cannot {deed} the {self.origin}: it is not ours; "
-            "unset COORDINATOR_TEST_HOSTS to get one that is"
+            "without --zookeeper HOSTS, zookeeper_hosts in an ini file and COORDINATOR_TEST_HOSTS one is"
+            " started that is"
         )
 
     def _launch(self) -> None:

@@ -651,6 +651,26 @@ def test_a_dead_server_resets_the_client() -> None:
         client.recv(1)
 
 
+def test_all_addresses_of_a_name_are_tried(peer: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a client would: localhost is ::1 first in many places, where containers are not published."""
+    _, port = peer.getsockname()
+    found = [
+        (255, socket.SOCK_STREAM, 6, "", ("no such family here", 1)),
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", free_port(), 0, 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", free_port())),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    with FaultProxy("localhost", port) as proxy:
+        monkeypatch.undo()
+        for _ in range(2):
+            with socket.create_connection(proxy.address, LIMIT) as client:
+                client.sendall(b"hello")
+                with peer.accept()[0] as server:
+                    server.settimeout(LIMIT)
+                    assert server.recv(5) == b"hello"
+
+
 @pytest.mark.parametrize("open_end", ["server", "client"])
 def test_a_half_open_connection(peer: socket.socket, open_end: Literal["server", "client"]) -> None:
     """One end is closed in good order, the other one stays open and silent, until it is mended."""

@@ -81,6 +81,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
     """Note in each test's report which server it used."""
+    __tracebackhide__ = True  # of fixtures that fail
     yield
     served = item.config.stash[SERVED]
     for name in getattr(item, "fixturenames", ()):

@@ -77,6 +77,17 @@ def test_after_that():
     assert ran.counts() == {"failed": 1, "passed": 1}, ran.text
 
 
+def test_it_is_in_no_traceback_of_others(project: Project) -> None:
+    """A fixture that fails is shown without the plugin's hooks around it."""
+    failing = "import pytest\n@pytest.fixture\ndef failing(): raise ValueError('theirs')"
+    project.write("conftest.py", failing)
+    project.write("test_it.py", "def test_it(failing): pass")
+    ran = project.run()
+    assert ran.counts() == {"error": 1}, ran.text
+    assert "ValueError: theirs" in ran.text
+    assert "coordinator" not in ran.text.partition("ERRORS")[2]
+
+
 # Fixtures
 
 USES = """

@@ -38,6 +38,7 @@ from coordinator.testing import (
     session_ids,
     watches,
 )
+from coordinator.testing.container import settle_image
 from coordinator.testing.inspection import parse_ephemerals, parse_sessions, parse_watches
 from coordinator.testing.options import jvm_flags
 from coordinator.testing.ports import four_letters, free_port
@@ -45,7 +46,7 @@ from coordinator.testing.process import find_installation
 from tests.certificates import Authority
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 LIMIT = 10.0
 
@@ -358,6 +359,21 @@ def test_what_is_given_comes_before_the_environment(nothing: pytest.MonkeyPatch,
         provide(kind="process", home="/none")
     with pytest.raises(ZooKeeperUnavailableError, match=r"no ZooKeeper: no Docker engine"):
         provide(kind="container")
+
+
+@pytest.mark.parametrize("make", [ZooKeeperContainer, ZooKeeperProcess, ZooKeeperEnsemble])
+def test_an_unknown_option_is_refused(make: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would do nothing, and nobody would notice."""
+    monkeypatch.setenv("COORDINATOR_ZOOKEEPER", "container")
+    with pytest.raises(ConfigurationError, match="unknown option tik: a server takes tick, "):
+        make(tik=0.5)
+
+
+@pytest.mark.docker
+def test_an_image_that_cannot_be_is_told() -> None:
+    """Whatever the engine has against its name."""
+    with pytest.raises(ZooKeeperUnavailableError, match=r"image No Such is not there .* invalid reference"):
+        settle_image("No Such")
 
 
 def test_contradictions_are_refused() -> None:

@@ -195,6 +195,7 @@ class ExternalZooKeeper(ZooKeeperServer):
         servers = []
         for one in hosts.partition("/")[0].split(","):
             host, _, port = one.strip().rpartition(":") if ":" in one else (one.strip(), "", "2181")
+            host = host.removeprefix("[").removesuffix("]")  # of an IPv6 address
             if not host or not port.isdecimal() or not 0 < int(port) < 65536:
                 raise ConfigurationError(f"hosts {hosts!r}: expected HOST:PORT[,HOST:PORT...][/CHROOT]")
             servers.append((host, int(port)))

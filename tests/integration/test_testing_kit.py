@@ -34,6 +34,7 @@ from coordinator.testing import (
     ephemerals,
     eventually,
     expire,
+    ports,
     provide,
     session_ids,
     watches,
@@ -374,6 +375,22 @@ def test_an_image_that_cannot_be_is_told() -> None:
     """Whatever the engine has against its name."""
     with pytest.raises(ZooKeeperUnavailableError, match=r"image No Such is not there .* invalid reference"):
         settle_image("No Such")
+
+
+def test_workers_of_xdist_take_different_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one of them has not bound yet, another one would find free, too: an ensemble takes 21."""
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "4")
+    taken = []
+    for number in range(4):
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", f"gw{number}")
+        monkeypatch.setattr(ports, "_given_ports", set())  # it is another process
+        taken += [ports.free_port() for _ in range(200)]
+    assert len(set(taken)) == 800
+
+
+def test_an_ipv6_address_of_a_server_has_no_brackets() -> None:
+    """The connection string has them, a socket does not."""
+    assert ExternalZooKeeper("[::1]:2181").address == ("::1", 2181)
 
 
 def test_contradictions_are_refused() -> None:

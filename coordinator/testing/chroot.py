@@ -86,8 +86,12 @@ def plain_client(hosts: str, **options: Any) -> Iterator[KazooClient]:
 
 
 def revive(target: ZooKeeperServer | ZooKeeperEnsemble) -> None:
-    """Bring back what does not serve: frozen, stopped, killed. Of somebody else's nothing."""
-    nodes = [target] if isinstance(target, ZooKeeperServer) else target.nodes
+    """Bring back what does not serve: frozen, stopped, killed, cut off. Of somebody else's nothing."""
+    if isinstance(target, ZooKeeperServer):
+        nodes: tuple[ZooKeeperServer, ...] = (target,)
+    else:
+        target.mend_links()
+        nodes = target.nodes
     if all(isinstance(node, ExternalZooKeeper) or node.mode for node in nodes):
         return
     for node in nodes:

@@ -16,12 +16,16 @@ import socket
 import struct
 import time
 from collections import deque
+from typing import Any
 
 #: Bytes that a stream keeps before it stops to read, as a full socket buffer would.
 KEPT_MOST = 1 << 20
 CHUNK = 65536
 #: Closing a socket that lingers for 0 s sends RST instead of FIN (socket(7), SO_LINGER).
 LINGER_NONE = struct.pack("ii", 1, 0)
+
+#: A family of addresses, and one of them as the module `socket` has it.
+Place = tuple[int, tuple[Any, ...]]
 
 
 class Stream:
@@ -57,6 +61,7 @@ class Connection:
         self.client = client
         self.server: socket.socket | None = None
         self.connected = False
+        self.places: deque[Place] = deque()  # where it is still to be tried
         self.since = self.retry_at = time.monotonic()
         self.up = Stream("up")
         self.down = Stream("down")

@@ -124,15 +124,15 @@ def settle_image(image: str) -> None:
     docker = import_docker()
     client = docker.from_env()
     try:
-        client.images.get(image)
-    except docker.errors.ImageNotFound:
-        sys.stderr.write(f"coordinator.testing: pulling {image}\n")
         try:
+            client.images.get(image)
+        except docker.errors.ImageNotFound:
+            sys.stderr.write(f"coordinator.testing: pulling {image}\n")
             client.images.pull(image)
-        except docker.errors.APIError as refused:
-            raise ZooKeeperUnavailableError(
-                f"image {image} is not there and cannot be pulled: {refused.explanation or refused}"
-            ) from refused
+    except docker.errors.APIError as refused:
+        raise ZooKeeperUnavailableError(
+            f"image {image} is not there and cannot be pulled: {refused.explanation or refused}"
+        ) from refused
     finally:
         client.close()
 

@@ -304,7 +304,7 @@ class ZooKeeperEnsemble:
         return [node for node in self.nodes if node.mode == "follower"]
 
     def start(self, timeout: float = START_TIMEOUT) -> Self:
-        """Start all servers side by side and wait until each serves; about 2 s.
+        """Start all servers that do not run, side by side, and wait until each serves; about 2 s.
 
         Raises:
             ZooKeeperUnavailableError: if one does not within ``timeout`` seconds.

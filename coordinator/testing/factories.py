@@ -276,8 +276,10 @@ def async_coordinator(
         try:
             yield zk
         finally:
-            _mend(through)
-            await zk.close()
+            try:
+                _mend(through)
+            finally:
+                await zk.close()
 
     return async_coordinator
 
@@ -380,7 +382,7 @@ def _check_no_leaks(server: ZooKeeperServer | ZooKeeperEnsemble, chroot: str) ->
     revive(server)
     try:
         assert_no_leaks(server, below=base_of(server) + chroot)
-    except AssertionError as left:
+    except (AssertionError, CoordinatorError) as left:
         raise pytest.fail.Exception(str(left), pytrace=False) from None
 
 

@@ -197,8 +197,8 @@ class Faults:
     def kill(self, node: ZooKeeperServer | None = None) -> ZooKeeperServer:
         """End a server by SIGKILL; it is started again by `mend`, or by its own ``start``.
 
-        The client: suspended, its attempts are refused. The server: no time passes for sessions while
-        it is down; started again it gives each its whole timeout anew.
+        The client: suspended, its attempts are reset by the proxy, which listens on. The server: no time
+        passes for sessions while it is down; started again it gives each its whole timeout anew.
         """
         one = self._one(node, "kill")
         one.kill()
@@ -251,9 +251,8 @@ class Faults:
         ensemble = self._ensemble("lose the quorum of")
         leader = ensemble.leader()
         down = [leader, *(node for node in self.nodes if node is not leader)][: (len(self.nodes) + 1) // 2]
-        for node in down:
-            node.kill()
-        with self._until(lambda: _all(node.start for node in down)):
+        _all(node.kill for node in down)  # one after the other, there may be a new leader in between
+        with self._until(*(node.start for node in down)):
             yield down
 
     @contextmanager
@@ -313,14 +312,20 @@ class Faults:
     # -- the end of it
 
     @contextmanager
-    def _until(self, repair: Callable[[], object]) -> Iterator[None]:
-        self._repairs.append(repair)
+    def _until(self, *repairs: Callable[[], object]) -> Iterator[None]:
+        self._repairs.extend(repairs)
         try:
             yield
         finally:
-            if repair in self._repairs:  # mend() was quicker
-                self._repairs.remove(repair)
-                repair()
+            _all([one for one in repairs if self._due(one)])
+
+    def _due(self, repair: Callable[[], object]) -> bool:
+        """Take a repair off the list; False if mend() was quicker."""
+        try:
+            self._repairs.remove(repair)
+        except ValueError:
+            return False
+        return True
 
     def mend(self) -> None:
         """End every fault: servers thaw and start, links are whole, clients may connect."""
@@ -346,10 +351,10 @@ class Faults:
         return f"<Faults {self.hosts} -> {self.target.hosts}>"
 
 
-def _all(repairs: Iterable[Callable[[], object]]) -> None:
-    """Do them side by side: a server of an ensemble serves only when others do."""
-    todo = list(repairs)
-    with ThreadPoolExecutor(max(1, len(todo)), thread_name_prefix="coordinator-repair") as pool:
+def _all(deeds: Iterable[Callable[[], object]]) -> None:
+    """Do them side by side, each once: a server of an ensemble serves only when others do."""
+    todo = list(dict.fromkeys(deeds))
+    with ThreadPoolExecutor(max(1, len(todo)), thread_name_prefix="coordinator-faults") as pool:
         for done in [pool.submit(one) for one in todo]:
             done.result()
 
@@ -358,9 +363,11 @@ def _client_id(client: Any) -> tuple[int, bytes]:
     """The id and the password of a client's session."""
     kazoo = getattr(client, "kazoo", client)
     client_id = getattr(kazoo, "client_id", kazoo)
+    if client_id is None:  # without a link it does not tell
+        client_id = (getattr(kazoo, "_session_id", None), getattr(kazoo, "_session_passwd", b""))
     if not isinstance(client_id, tuple) or not client_id[0]:
         raise ConfigurationError(
             f"expire: a {type(client).__name__} without a session; give a coordinator, a kazoo client or a "
-            "client id, while it is connected"
+            "client id, while it has one"
         )
     return client_id

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 
     from coordinator.testing.security import ServerTLS
 
-__all__ = ["DEFAULT_JVM_FLAGS", "MAIN", "Member", "ServerOptions", "configuration", "jvm_flags"]
+__all__ = [
+    "DEFAULT_JVM_FLAGS",
+    "MAIN",
+    "Member",
+    "ServerOptions",
+    "check_known",
+    "configuration",
+    "jvm_flags",
+]
 
 #: Seconds; a twentieth of ZooKeeper's default, so that sessions of 0.2 s can be had.
 DEFAULT_TICK = 0.1
@@ -81,12 +89,25 @@ class Member:
     """Addresses by further names of hosts that it can resolve; containers only."""
 
 
+def check_known(options: ServerOptions) -> None:
+    """See that there is no option that nobody would look at.
+
+    Raises:
+        ConfigurationError: if there is one.
+    """
+    unknown = sorted(set(options) - set(ServerOptions.__annotations__))
+    if unknown:
+        known = ", ".join(ServerOptions.__annotations__)
+        raise ConfigurationError(f"unknown option {', '.join(unknown)}: a server takes {known}")
+
+
 def configuration(options: ServerOptions) -> dict[str, str]:
     """The lines of zoo.cfg that do not depend on where the server runs.
 
     Raises:
-        ConfigurationError: if a timeout is not positive or a line holds a blank.
+        ConfigurationError: if an option is unknown, a timeout is not positive or a line holds a blank.
     """
+    check_known(options)
     tick = options.get("tick", DEFAULT_TICK)
     least = options.get("min_session_timeout", 2 * tick)
     most = options.get("max_session_timeout", DEFAULT_MAX_SESSION_TIMEOUT)

@@ -81,6 +81,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
     """Note in each test's report which server it used."""
+    __tracebackhide__ = True  # of fixtures that fail
     yield
     served = item.config.stash[SERVED]
     for name in getattr(item, "fixturenames", ()):
@@ -94,8 +95,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Say why there is no ZooKeeper for the first test that needs one; the others refer to it."""
     report = yield
-    if call.excinfo is not None and (reason := str(call.excinfo.value)).startswith(REFUSED):
-        first = item.config.stash[_FIRST_REFUSED].setdefault(reason, item.nodeid)
+    failed = call.excinfo.value if call.excinfo is not None else None
+    if isinstance(failed, pytest.fail.Exception) and str(failed.msg).startswith(REFUSED):
+        first = item.config.stash[_FIRST_REFUSED].setdefault(str(failed.msg), item.nodeid)
         if first != item.nodeid:
             report.longrepr = f"{REFUSED}as told for {first}"
     return report

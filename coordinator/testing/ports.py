@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import socket
 import ssl
@@ -30,11 +31,13 @@ def free_port() -> int:
     Ports that the kernel gives to outgoing connections are avoided: while the server is
     down, a client that tries 127.0.0.1 again and again would at some time get the
     server's own port as its source, connect to itself, and keep the server from coming back.
+    Each worker of pytest-xdist has ports of its own: one that is given is bound a while later.
     """
     low, high = _ephemeral_port_range()
     candidates = range(20000, low) if low > 21000 else range(high + 1, 65536)
     if len(candidates) < 1000:  # somebody opened the whole range to clients
         candidates = range(20000, 65536)
+    candidates = candidates[_worker() :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
     for _ in range(200):
         # Not `random`: test plugins seed it alike in every worker.
         port = candidates[secrets.randbelow(len(candidates))]
@@ -45,6 +48,12 @@ def free_port() -> int:
             _given_ports.add(port)
             return port
     raise ZooKeeperUnavailableError("no free port between 20000 and 65535 in 200 attempts")
+
+
+def _worker() -> int:
+    """The number of this worker of pytest-xdist; 0 without it."""
+    number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    return int(number) if number.isdecimal() else 0
 
 
 def four_letters(address: tuple[str, int], word: str, timeout: float = 1.0) -> str:

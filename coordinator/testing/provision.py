@@ -13,7 +13,7 @@ from typing import Literal, Unpack
 from coordinator.errors import ConfigurationError, MissingExtraError
 from coordinator.testing.container import ZooKeeperContainer, default_image, engine_fault, settle_image
 from coordinator.testing.errors import ZooKeeperUnavailableError
-from coordinator.testing.options import ServerOptions
+from coordinator.testing.options import ServerOptions, check_known
 from coordinator.testing.process import ZooKeeperProcess, find_installation
 from coordinator.testing.server import ExternalZooKeeper, ZooKeeperServer
 
@@ -37,10 +37,7 @@ def provide(
         ZooKeeperUnavailableError: if there is none; names the three ways to get one.
             Within 2 s, unless an image has to be pulled.
     """
-    unknown = sorted(set(options) - set(ServerOptions.__annotations__))
-    if unknown:
-        known = ", ".join(ServerOptions.__annotations__)
-        raise ConfigurationError(f"unknown option {', '.join(unknown)}: a server takes {known}")
+    check_known(options)
     if hosts is not None and not hosts.strip():
         raise ConfigurationError("hosts is empty; leave it out to start a server")
     if hosts and kind:

@@ -6,11 +6,18 @@ assignment returns: the thread itself turns it, between two looks at the sockets
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
+from coordinator.errors import ClosedError
 from coordinator.testing.ports import free_port
 from coordinator.testing.relay import Relay
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from coordinator.testing.connection import Place
 
 __all__ = ["FaultProxy"]
 
@@ -21,7 +28,7 @@ class FaultProxy:
     As a context manager it is closed on exit, with its thread and all sockets.
 
     Args:
-        host: the server's host.
+        host: the server's host; all of its addresses are tried, as a client would.
         port: the server's port.
         listen: where it listens itself, an IPv4 address and a port; unless given, a free
             port of 127.0.0.1. With other addresses of 127/8, one name can have several.
@@ -35,15 +42,15 @@ class FaultProxy:
     def __init__(
         self, host: str, port: int, *, listen: tuple[str, int] | None = None, connect_within: float = 0.0
     ) -> None:
-        family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        self._target = target
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        self._places: list[Place] = [(family, address) for family, *_, address in found]
         self._upstream = f"{host}:{port}"
         self._address = listen or ("127.0.0.1", free_port())
-        self._relay = Relay(self._address, family, self._where, connect_within)
+        self._relay = Relay(self._address, self._where, connect_within)
 
-    def _where(self) -> tuple[Any, ...] | None:
-        """Where the server is at this moment; None: nowhere. Called in the thread."""
-        return self._target
+    def _where(self) -> Sequence[Place]:
+        """Where the server may be at this moment. Called in the thread."""
+        return self._places
 
     @property
     def address(self) -> tuple[str, int]:
@@ -146,7 +153,8 @@ class FaultProxy:
 
     def mend(self) -> None:
         """Break nothing any more: all knobs as they were in the beginning; what stands, stands."""
-        self._relay.do(self._relay.mend)
+        with contextlib.suppress(ClosedError):
+            self._relay.do(self._relay.mend)
 
     def close(self) -> None:
         """Reset all connections, stop listening, end the thread. May be called again."""

@@ -15,6 +15,7 @@ a server calls itself has to be a wildcard address to the others; how, is for th
 
 from __future__ import annotations
 
+import socket
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,9 @@ from coordinator.testing.ports import free_port
 from coordinator.testing.proxy import FaultProxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from coordinator.testing.connection import Place
 
 __all__ = ["QuorumLinks"]
 
@@ -119,6 +122,6 @@ class _Link(FaultProxy):
         # then reset, it gives up the leader, and the election begins anew.
         super().__init__("127.0.0.1", port, listen=listen, connect_within=PATIENCE)
 
-    def _where(self) -> tuple[str, int] | None:
+    def _where(self) -> Sequence[Place]:
         host = self._find()
-        return (host, self._behind) if host else None
+        return [(socket.AF_INET, (host, self._behind))] if host else []

@@ -18,13 +18,15 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from coordinator.errors import ClosedError
 from coordinator.testing.connection import CHUNK, Connection, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from coordinator.testing.connection import Place
 
 __all__ = ["Relay"]
 
@@ -42,20 +44,17 @@ class Relay:
 
     Args:
         address: where it listens.
-        family: of the server's address.
-        where: says where the server is at this moment; None: nowhere.
+        where: says where the server is at this moment: families and addresses, to be tried in turn.
         connect_within: seconds for which a client's connection waits for a server that refuses.
     """
 
     def __init__(
         self,
         address: tuple[str, int],
-        family: int,
-        where: Callable[[], tuple[Any, ...] | None],
+        where: Callable[[], Iterable[Place]],
         connect_within: float,
     ) -> None:
         self._address = address
-        self._family = family
         self._where = where
         self._connect_within = connect_within
         self.latency = 0.0
@@ -181,24 +180,33 @@ class Relay:
             self.connections.add(Connection(client))
 
     def _connect(self, connection: Connection) -> None:
-        server = socket.socket(self._family)
+        if not connection.places:
+            connection.places.extend(self._where())
+        if not connection.places:
+            self._refused(connection)
+            return
+        family, address = connection.places.popleft()
+        try:
+            server = socket.socket(family)
+        except OSError:  # this machine has no such addresses
+            self._refused(connection)
+            return
         server.settimeout(0)
         server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.server = server
-        where = self._where()
-        if where is None or server.connect_ex(where) not in (0, errno.EINPROGRESS):
+        if server.connect_ex(address) not in (0, errno.EINPROGRESS):
             self._refused(connection)
 
     def _refused(self, connection: Connection) -> None:
-        """The server is not to be reached: reset the client's connection, or try again in a moment."""
+        """The server is not to be reached: try elsewhere, or again in a moment, or reset the client's end."""
         now = time.monotonic()
-        if now - connection.since >= self._connect_within:
+        if not connection.places and now - connection.since >= self._connect_within:
             self._drop(connection, reset=True)
             return
         self._forget(connection.server)
         if connection.server is not None:
             connection.server.close()
-        connection.server, connection.retry_at = None, now + RETRY
+        connection.server, connection.retry_at = None, now + (0.0 if connection.places else RETRY)
 
     def _attend(self, connection: Connection, end: socket.socket, events: int) -> None:
         if end is connection.server and not connection.connected:

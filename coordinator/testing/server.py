@@ -195,6 +195,7 @@ class ExternalZooKeeper(ZooKeeperServer):
         servers = []
         for one in hosts.partition("/")[0].split(","):
             host, _, port = one.strip().rpartition(":") if ":" in one else (one.strip(), "", "2181")
+            host = host.removeprefix("[").removesuffix("]")  # of an IPv6 address
             if not host or not port.isdecimal() or not 0 < int(port) < 65536:
                 raise ConfigurationError(f"hosts {hosts!r}: expected HOST:PORT[,HOST:PORT...][/CHROOT]")
             servers.append((host, int(port)))
@@ -247,7 +248,8 @@ class ExternalZooKeeper(ZooKeeperServer):
     def _foreign(self, deed: str) -> ConfigurationError:
         return ConfigurationError(
             f"cannot {deed} the {self.origin}: it is not ours; "
-            "unset COORDINATOR_TEST_HOSTS to get one that is"
+            "without --zookeeper HOSTS, zookeeper_hosts in an ini file and COORDINATOR_TEST_HOSTS one is"
+            " started that is"
         )
 
     def _launch(self) -> None:

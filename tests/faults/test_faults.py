@@ -129,12 +129,25 @@ def test_expire_whoever_is_known(faults: Faults, zookeeper: ZooKeeperServer) -> 
         assert unknown[0] not in session_ids(zookeeper)
 
 
+def test_expire_whoever_is_suspended(client: Client, faults: Faults, zookeeper: ZooKeeperServer) -> None:
+    """A client without a link has a session all the same; kazoo only does not tell its id."""
+    with faults.refuse():
+        faults.cut()
+        client.record.until("session.suspended")
+        faults.expire(client.zk)
+        assert client.session_id not in session_ids(zookeeper)
+    assert "session.expired" in client.until("recovery.completed")
+    client.assert_replaced(zookeeper)
+
+
 def test_expire_nobody(faults: Faults) -> None:
     """It says what to give; a client that has no session yet is none."""
     with pytest.raises(ConfigurationError, match=r"name one, expire\(zk\)"):
         faults.expire()
     with pytest.raises(ConfigurationError, match="a KazooClient without a session"):
         faults.expire(KazooClient(faults.hosts))
+    with pytest.raises(ConfigurationError, match="a NoneType without a session"):
+        faults.expire(None)
 
 
 # -- on the wire
@@ -401,7 +414,7 @@ def test_a_server_of_somebody_else(zookeeper: ZooKeeperServer) -> None:
         faults.expire(zk)
         assert session not in session_ids(zookeeper)
         for deed in (faults.kill, faults.restart, lambda: faults.freeze().__enter__()):
-            with pytest.raises(ConfigurationError, match="it is not ours"):
+            with pytest.raises(ConfigurationError, match="it is not ours; without --zookeeper HOSTS"):
                 deed()
 
 
@@ -469,6 +482,36 @@ def test_mend_ends_everything(client: Client, faults: Faults, zookeeper: ZooKeep
         assert zookeeper.mode == "standalone"
         assert client.zk.exists(client.path, timeout=10.0) is not None
     client.assert_kept(zookeeper)
+
+
+def test_a_server_that_was_killed_twice_is_started_once(
+    faults: Faults, zookeeper: ZooKeeperServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Started by hand in between, or killed by an outage, too: two starts at once would race for the port."""
+    started = []
+    start = type(zookeeper).start
+
+    def noted(node: ZooKeeperServer, *timeout: float) -> ZooKeeperServer:
+        started.append(node)
+        return start(node, *timeout)
+
+    faults.kill()
+    zookeeper.start()
+    monkeypatch.setattr(type(zookeeper), "start", noted)
+    with faults.outage():
+        faults.kill()
+        faults.mend()
+    assert started == [zookeeper]
+    assert zookeeper.mode == "standalone"
+
+
+def test_what_is_closed_may_be_mended(zookeeper: ZooKeeperServer) -> None:
+    """There is nothing to mend on the wire; the servers are brought back all the same."""
+    with Faults(zookeeper) as faults:
+        faults.kill()
+        faults.close()
+        assert zookeeper.mode == "standalone"
+        faults.mend()
 
 
 def test_a_test_that_fails_within_a_fault_leaves_none(zookeeper: ZooKeeperServer) -> None:

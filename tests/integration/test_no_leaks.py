@@ -104,3 +104,19 @@ def test_broken(zookeeper, zookeeper_no_leaks):
     )
     ran = project.run("--zookeeper-kind", "container")
     assert ran.counts() == {"passed": 1}, ran.text
+
+
+def test_a_server_that_does_not_tell_is_told_in_a_line(project: Project) -> None:
+    """It cannot be known whether anything is left: the test fails, too."""
+    project.write(
+        "conftest.py",
+        """
+from coordinator.testing import factories
+zookeeper = factories.zookeeper(config={"4lw.commands.whitelist": "srvr"})
+""",
+    )
+    project.write("test_it.py", "def test_it(zookeeper_no_leaks): pass")
+    ran = project.run("--zookeeper-kind", "container")
+    assert ran.counts() == {"passed": 1, "error": 1}, ran.text
+    assert "refuses 'dump': add it to its 4lw.commands.whitelist" in ran.text
+    assert "residue.py" not in ran.text

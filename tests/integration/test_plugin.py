@@ -57,6 +57,37 @@ def test_unused(request):
     assert ran.counts()["failed"] == 1
 
 
+def test_it_does_not_ask_an_error_of_others_what_it_says(project: Project) -> None:
+    """It may not be able to say anything: a test fails with it, and those after it are run."""
+    project.write(
+        "test_mute.py",
+        """
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("never")
+
+def test_mute():
+    raise Mute
+
+def test_after_that():
+    pass
+""",
+    )
+    ran = project.run()
+    assert ran.counts() == {"failed": 1, "passed": 1}, ran.text
+
+
+def test_it_is_in_no_traceback_of_others(project: Project) -> None:
+    """A fixture that fails is shown without the plugin's hooks around it."""
+    failing = "import pytest\n@pytest.fixture\ndef failing(): raise ValueError('theirs')"
+    project.write("conftest.py", failing)
+    project.write("test_it.py", "def test_it(failing): pass")
+    ran = project.run()
+    assert ran.counts() == {"error": 1}, ran.text
+    assert "ValueError: theirs" in ran.text
+    assert "coordinator" not in ran.text.partition("ERRORS")[2]
+
+
 # Fixtures
 
 USES = """
@@ -186,6 +217,45 @@ def test_a_server_that_a_test_has_broken_is_brought_back(project: Project, kind:
     project.write("test_breaks.py", BREAKS)
     ran = project.run("--zookeeper-kind", kind, "--durations=3", ZOOKEEPER_HOME=HOME)
     assert ran.counts() == {"passed": 8}, ran.text
+
+
+BREAKS_ENSEMBLE = """
+import pytest
+from coordinator.testing import factories
+
+chroot = factories.zookeeper_chroot("zookeeper_ensemble")
+faults = factories.faults("zookeeper_ensemble", "chroot")
+member = factories.coordinator("faults", "chroot")
+
+def break_link(ensemble):
+    ensemble.cut_quorum_link(ensemble.followers()[0])
+
+@pytest.mark.parametrize("deed", [
+    lambda ensemble: ensemble.close(), lambda ensemble: ensemble.nodes[0].kill(), break_link
+])
+def test_broken(zookeeper_ensemble, chroot, deed):
+    deed(zookeeper_ensemble)
+
+def test_after_that(zookeeper_ensemble, faults, member):
+    assert all(node.mode for node in zookeeper_ensemble.nodes)
+    assert member.create("/a", b"") == "/a"
+    assert not any(link.blackhole for _, _, link in zookeeper_ensemble._links._links)
+    assert len(zookeeper_ensemble._links._links) == 12
+    with faults.cut_quorum_link() as cut_off:
+        assert cut_off.mode == "follower"
+"""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param("process", marks=needs_process), pytest.param("container", marks=pytest.mark.docker)],
+)
+def test_an_ensemble_that_a_test_has_broken_is_brought_back(project: Project, kind: str) -> None:
+    """A server of it, a link, or all of it by hand: the next test has one whose links can be broken."""
+    project.write("test_breaks.py", BREAKS_ENSEMBLE)
+    ran = project.run("--zookeeper-kind", kind, ZOOKEEPER_HOME=HOME)
+    assert ran.counts() == {"passed": 4}, ran.text
 
 
 # Factories

@@ -34,10 +34,12 @@ from coordinator.testing import (
     ephemerals,
     eventually,
     expire,
+    ports,
     provide,
     session_ids,
     watches,
 )
+from coordinator.testing.container import settle_image
 from coordinator.testing.inspection import parse_ephemerals, parse_sessions, parse_watches
 from coordinator.testing.options import jvm_flags
 from coordinator.testing.ports import four_letters, free_port
@@ -45,7 +47,7 @@ from coordinator.testing.process import find_installation
 from tests.certificates import Authority
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 LIMIT = 10.0
 
@@ -360,6 +362,37 @@ def test_what_is_given_comes_before_the_environment(nothing: pytest.MonkeyPatch,
         provide(kind="container")
 
 
+@pytest.mark.parametrize("make", [ZooKeeperContainer, ZooKeeperProcess, ZooKeeperEnsemble])
+def test_an_unknown_option_is_refused(make: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would do nothing, and nobody would notice."""
+    monkeypatch.setenv("COORDINATOR_ZOOKEEPER", "container")
+    with pytest.raises(ConfigurationError, match="unknown option tik: a server takes tick, "):
+        make(tik=0.5)
+
+
+@pytest.mark.docker
+def test_an_image_that_cannot_be_is_told() -> None:
+    """Whatever the engine has against its name."""
+    with pytest.raises(ZooKeeperUnavailableError, match=r"image No Such is not there .* invalid reference"):
+        settle_image("No Such")
+
+
+def test_workers_of_xdist_take_different_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one of them has not bound yet, another one would find free, too: an ensemble takes 21."""
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "4")
+    taken = []
+    for number in range(4):
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", f"gw{number}")
+        monkeypatch.setattr(ports, "_given_ports", set())  # it is another process
+        taken += [ports.free_port() for _ in range(200)]
+    assert len(set(taken)) == 800
+
+
+def test_an_ipv6_address_of_a_server_has_no_brackets() -> None:
+    """The connection string has them, a socket does not."""
+    assert ExternalZooKeeper("[::1]:2181").address == ("::1", 2181)
+
+
 def test_contradictions_are_refused() -> None:
     """A server that runs is not started, and there are two kinds."""
     with pytest.raises(ConfigurationError, match="a server that runs is not started"):
@@ -649,6 +682,26 @@ def test_a_dead_server_resets_the_client() -> None:
         socket.create_connection(proxy.address, LIMIT) as client,
     ):
         client.recv(1)
+
+
+def test_all_addresses_of_a_name_are_tried(peer: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a client would: localhost is ::1 first in many places, where containers are not published."""
+    _, port = peer.getsockname()
+    found = [
+        (255, socket.SOCK_STREAM, 6, "", ("no such family here", 1)),
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", free_port(), 0, 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", free_port())),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    with FaultProxy("localhost", port) as proxy:
+        monkeypatch.undo()
+        for _ in range(2):
+            with socket.create_connection(proxy.address, LIMIT) as client:
+                client.sendall(b"hello")
+                with peer.accept()[0] as server:
+                    server.settimeout(LIMIT)
+                    assert server.recv(5) == b"hello"
 
 
 @pytest.mark.parametrize("open_end", ["server", "client"])

@@ -234,10 +234,10 @@ class ZooKeeperEnsemble:
         links.desert(self._number(leader))
         return leader
 
-    def mend_links(self) -> None:
-        """End `cut_quorum_link` and `depose_leader`."""
+    def mend_links(self, node: ZooKeeperServer | None = None) -> None:
+        """End `cut_quorum_link` and `depose_leader`; of one server, or of all."""
         if self._links is not None:
-            self._links.mend()
+            self._links.mend(None if node is None else self._number(node))
 
     def _breakable(self, deed: str) -> QuorumLinks:
         if self._links is None:

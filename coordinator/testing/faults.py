@@ -15,6 +15,7 @@ docs/testing.md tells of each what clients and servers see.
 from __future__ import annotations
 
 import contextlib
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
@@ -23,6 +24,7 @@ from coordinator.errors import ConfigurationError
 from coordinator.settings import split_hosts
 from coordinator.testing.ensemble import ZooKeeperEnsemble
 from coordinator.testing.expiry import expire
+from coordinator.testing.lasting import lasting
 from coordinator.testing.proxy import FaultProxy
 
 if TYPE_CHECKING:
@@ -81,16 +83,23 @@ class Faults:
         with "expired". Until the session has ended, no client gets through.
 
         Args:
-            clients: coordinators, kazoo clients or client ids; none: all that it knows of.
+            clients: coordinators, kazoo clients or client ids; none: all that it knows of and that
+                have a session.
             timeout: seconds for each of the servers.
 
         Raises:
             ConfigurationError: there is no client to think of, or one has no session.
             TimeoutError: no server could be asked.
         """
-        ids = [_client_id(one) for one in clients or self._known]
+        ids = [client_id for one in clients or self._known if (client_id := _client_id(one))]
+        if len(ids) < len(clients):
+            kinds = ", ".join(type(one).__name__ for one in clients if not _client_id(one))
+            raise ConfigurationError(
+                f"expire: a {kinds} without a session; give a coordinator, a kazoo client or a client id, "
+                "while it has one"
+            )
         if not ids:
-            raise ConfigurationError("expire: no client is known; name one, expire(zk)")
+            raise ConfigurationError("expire: no client with a session is known; name one, expire(zk)")
         with self.refuse():  # a quick client would be back, for a moment, in the session that is ending
             for one in ids:
                 expire(one, self.target.hosts, timeout=timeout)
@@ -111,7 +120,7 @@ class Faults:
         for proxy in self.proxies:
             proxy.reset_all()
 
-    @contextmanager
+    @lasting
     def refuse(self) -> Iterator[None]:
         """Refuse new connections meanwhile; those that stand are left alone.
 
@@ -120,7 +129,7 @@ class Faults:
         with self._each(refuse=True):
             yield
 
-    @contextmanager
+    @lasting
     def blackhole(self) -> Iterator[None]:
         """Let nothing pass meanwhile, connections stay open: a pulled cable.
 
@@ -131,7 +140,7 @@ class Faults:
         with self._each(blackhole=True):
             yield
 
-    @contextmanager
+    @lasting
     def lose_requests(self) -> Iterator[None]:
         """Let nothing pass to the server meanwhile: what is asked is never carried out.
 
@@ -143,7 +152,7 @@ class Faults:
             finally:
                 self.reset()
 
-    @contextmanager
+    @lasting
     def lose_answers(self) -> Iterator[None]:
         """Let nothing pass to the client meanwhile: what it asks is carried out, and it never hears of it.
 
@@ -156,7 +165,7 @@ class Faults:
             finally:
                 self.reset()
 
-    @contextmanager
+    @lasting
     def latency(self, seconds: float) -> Iterator[None]:
         """Have everything late by that many seconds meanwhile, in each direction.
 
@@ -179,7 +188,7 @@ class Faults:
 
     # -- in a server
 
-    @contextmanager
+    @lasting
     def freeze(self, node: ZooKeeperServer | None = None) -> Iterator[ZooKeeperServer]:
         """Stop a server's process meanwhile (SIGSTOP, or the cgroup's freezer); connections stay open.
 
@@ -205,7 +214,7 @@ class Faults:
         self._repairs.append(one.start)
         return one
 
-    @contextmanager
+    @lasting
     def outage(self, node: ZooKeeperServer | None = None) -> Iterator[ZooKeeperServer]:
         """Have a server killed meanwhile, and started again at the end; both sides as in `kill`."""
         one = self._one(node, "kill")
@@ -241,7 +250,7 @@ class Faults:
         """
         return self.kill(self._ensemble("kill the leader of").leader())
 
-    @contextmanager
+    @lasting
     def lose_quorum(self) -> Iterator[list[ZooKeeperServer]]:
         """Have so many servers killed meanwhile that the rest is no majority; yields those killed.
 
@@ -255,7 +264,7 @@ class Faults:
         with self._until(*(node.start for node in down)):
             yield down
 
-    @contextmanager
+    @lasting
     def cut_quorum_link(self, follower: ZooKeeperServer | None = None) -> Iterator[ZooKeeperServer]:
         """Cut a follower off from the other servers meanwhile, its clients stay connected.
 
@@ -273,10 +282,10 @@ class Faults:
         ensemble = self._ensemble("cut a quorum link of")
         one = self._one(follower or ensemble.followers()[0], "cut a quorum link of")
         ensemble.cut_quorum_link(one)
-        with self._until(ensemble.mend_links):
+        with self._until(functools.partial(ensemble.mend_links, one)):
             yield one
 
-    @contextmanager
+    @lasting
     def depose_leader(self) -> Iterator[ZooKeeperServer]:
         """Have the followers leave their leader meanwhile, who does not notice; yields that leader.
 
@@ -289,7 +298,7 @@ class Faults:
         """
         ensemble = self._ensemble("depose the leader of")
         leader = ensemble.depose_leader()
-        with self._until(ensemble.mend_links):
+        with self._until(functools.partial(ensemble.mend_links, leader)):
             yield leader
 
     def rolling_restart(self) -> None:
@@ -359,15 +368,10 @@ def _all(deeds: Iterable[Callable[[], object]]) -> None:
             done.result()
 
 
-def _client_id(client: Any) -> tuple[int, bytes]:
-    """The id and the password of a client's session."""
+def _client_id(client: Any) -> tuple[int, bytes] | None:
+    """The id and the password of a client's session; None if it has none."""
     kazoo = getattr(client, "kazoo", client)
     client_id = getattr(kazoo, "client_id", kazoo)
     if client_id is None:  # without a link it does not tell
         client_id = (getattr(kazoo, "_session_id", None), getattr(kazoo, "_session_passwd", b""))
-    if not isinstance(client_id, tuple) or not client_id[0]:
-        raise ConfigurationError(
-            f"expire: a {type(client).__name__} without a session; give a coordinator, a kazoo client or a "
-            "client id, while it has one"
-        )
-    return client_id
+    return client_id if isinstance(client_id, tuple) and client_id[0] else None

@@ -47,6 +47,7 @@ class QuorumLinks:
         }
         self._links: list[tuple[int, int, FaultProxy]] = []
         """From which server to which, twice each."""
+        self._broken: set[int] = set()
 
     def line(self, one: int, other: int, host: str, client: str) -> str:
         """The line ``server.N=...`` of the other server in the configuration of the one.
@@ -86,11 +87,13 @@ class QuorumLinks:
 
     def cut(self, number: int) -> None:
         """Let nothing pass between that server and the others; all connections stay open."""
+        self._broken.add(number)
         for link in self._of(number):
             link.blackhole = True
 
     def desert(self, number: int) -> None:
         """Close the links to and from that server at the others' ends; its own stay open and silent."""
+        self._broken.add(number)
         for link in self._of(number):
             link.refuse = True
         for one, other, link in self._links:
@@ -99,10 +102,12 @@ class QuorumLinks:
             elif one == number:
                 link.half_open(open_end="client")
 
-    def mend(self) -> None:
-        """Break nothing any more."""
-        for _, _, link in self._links:
-            link.mend()
+    def mend(self, number: int | None = None) -> None:
+        """Break nothing any more between that server, or any, and those that are not broken themselves."""
+        self._broken -= self._broken if number is None else {number}
+        for one, other, link in self._links:
+            if self._broken.isdisjoint((one, other)):
+                link.mend()
 
     def close(self) -> None:
         """End all proxies. May be called again."""

@@ -150,6 +150,15 @@ def test_expire_nobody(faults: Faults) -> None:
         faults.expire(None)
 
 
+def test_expire_whoever_has_a_session(client: Client, faults: Faults, zookeeper: ZooKeeperServer) -> None:
+    """One that is known and closed has none, and keeps nobody from being expired."""
+    faults.know(client.zk)
+    with Coordinator(faults.hosts) as closed:
+        faults.know(closed)
+    faults.expire()
+    assert client.session_id not in session_ids(zookeeper)
+
+
 # -- on the wire
 
 
@@ -469,6 +478,12 @@ def test_an_ensemble_without_links() -> None:
             deed()
     with pytest.raises(ConfigurationError, match="past the proxies"):
         ZooKeeperEnsemble(3, dynamic=True, quorum_links=True)
+
+
+def test_a_fault_without_with(faults: Faults) -> None:
+    """It would do nothing, which a test that expects nothing to happen never notices."""
+    with pytest.warns(RuntimeWarning, match="blackhole.. lasts as long as its with statement"):
+        faults.blackhole()
 
 
 # -- all is well afterwards

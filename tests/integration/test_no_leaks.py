@@ -22,7 +22,7 @@ def test_asked_for_last(coordinator, zookeeper_client, faults, zookeeper_no_leak
     use(coordinator)
     zookeeper_client.create("/mine", ephemeral=True)
     zookeeper_client.exists("/nobody", watch=print)
-    faults.blackhole()
+    faults.proxies[0].blackhole = True
 
 def test_asked_for_first(zookeeper_no_leaks, coordinator):
     use(coordinator)

@@ -83,6 +83,39 @@ def test_a_server_that_is_down_is_nowhere() -> None:
             links.close()
 
 
+def passes(links: QuorumLinks, one: int, other: int, port: int) -> bool:
+    """Whether what the one says to the other arrives."""
+    with (
+        socket.create_server(("127.0.0.1", port)) as server,
+        socket.create_connection(addresses(links, one, other)[0], LIMIT) as client,
+    ):
+        server.settimeout(0.3)
+        client.sendall(b"x")
+        try:
+            with server.accept()[0] as end:
+                end.settimeout(0.3)
+                return end.recv(1) == b"x"
+        except TimeoutError:
+            return False
+
+
+def test_who_is_mended_first_leaves_the_other_one_cut_off() -> None:
+    """Two servers are cut off; between one of them and the third all is well when that one is mended."""
+    ports = {number: (free_port(), free_port()) for number in (1, 2, 3)}
+    links = QuorumLinks(ports)
+    links.open("127.0.0.1", lambda _: "127.0.0.1")
+    try:
+        links.cut(1)
+        links.cut(2)
+        links.mend(1)
+        assert passes(links, 1, 3, ports[3][0])
+        assert not passes(links, 1, 2, ports[2][0])
+        links.mend()
+        assert passes(links, 1, 2, ports[2][0])
+    finally:
+        links.close()
+
+
 @pytest.mark.docker
 def test_a_container_calls_itself_a_wildcard() -> None:
     """Others would connect back to any other address past the proxies, which nothing could break."""

@@ -33,11 +33,15 @@ GRACE = 5.0
 
 
 @contextmanager
-def fresh_chroot(target: ZooKeeperServer | ZooKeeperEnsemble) -> Iterator[str]:
+def fresh_chroot(target: ZooKeeperServer | ZooKeeperEnsemble, **options: Any) -> Iterator[str]:
     """Make a path that nobody else uses, and remove it with all that is below it.
 
     A server that the test left frozen or down is brought back before that. Where it cannot be
     removed, from a server of our own it goes with the server; of another it is told as a warning.
+
+    Args:
+        target: where.
+        options: what the KazooClient takes that does it, such as credentials.
 
     Raises:
         ConfigurationError: the chroot in the target's hosts does not exist.
@@ -45,7 +49,7 @@ def fresh_chroot(target: ZooKeeperServer | ZooKeeperEnsemble) -> Iterator[str]:
     """
     path = f"/coordinator-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}-{secrets.token_hex(6)}"
     try:
-        with plain_client(target.hosts) as client:
+        with plain_client(target.hosts, **options) as client:
             client.create(path)
     except NoNodeError:
         raise ConfigurationError(
@@ -57,7 +61,7 @@ def fresh_chroot(target: ZooKeeperServer | ZooKeeperEnsemble) -> Iterator[str]:
         yield path
     finally:
         revive(target)
-        _remove(target, path)
+        _remove(target, path, options)
 
 
 def base_of(target: ZooKeeperServer | ZooKeeperEnsemble) -> str:
@@ -101,10 +105,10 @@ def revive(target: ZooKeeperServer | ZooKeeperEnsemble) -> None:
     target.start()
 
 
-def _remove(target: ZooKeeperServer | ZooKeeperEnsemble, path: str) -> None:
+def _remove(target: ZooKeeperServer | ZooKeeperEnsemble, path: str, options: dict[str, Any]) -> None:
     deadline = time.monotonic() + GRACE
     try:
-        with plain_client(target.hosts) as client:
+        with plain_client(target.hosts, **options) as client:
             while True:
                 try:
                     client.delete(path, recursive=True)

@@ -144,11 +144,13 @@ def zookeeper_ensemble(
     return zookeeper_ensemble
 
 
-def zookeeper_chroot(zookeeper: str = "zookeeper") -> Any:
+def zookeeper_chroot(zookeeper: str = "zookeeper", **options: Any) -> Any:
     """Make a fixture: a path of the test's own.
 
     Args:
         zookeeper: the fixture that is the server, or the ensemble.
+        options: what the KazooClient takes that makes and removes it, where a server demands more
+            than a connection, such as ``sasl_options``.
     """
 
     @pytest.fixture
@@ -161,7 +163,7 @@ def zookeeper_chroot(zookeeper: str = "zookeeper") -> Any:
 
         with ExitStack() as life:
             with _in_one_line():
-                path = life.enter_context(fresh_chroot(server))
+                path = life.enter_context(fresh_chroot(server, **options))
             yield path
             if request.node.stash.get(MINDED, False):  # here all clients of the fixtures have ended
                 _check_no_leaks(server, path)

@@ -308,6 +308,27 @@ def test_secured(secured): pass
     assert says in ran.text
 
 
+@pytest.mark.docker
+def test_a_server_that_demands_more_than_a_connection(project: Project) -> None:
+    """The fixtures of a server with SASL alone are made with credentials, that of the chroot as well."""
+    project.write(
+        "conftest.py",
+        """
+from coordinator import Sasl
+from coordinator.testing import factories
+
+bob = {"mechanism": "DIGEST-MD5", "username": "bob", "password": "secret"}
+strict = factories.zookeeper(kind="container", sasl_users={"bob": "secret"}, sasl_required=True)
+strict_chroot = factories.zookeeper_chroot("strict", sasl_options=bob)
+strict_faults = factories.faults("strict", "strict_chroot")
+zk = factories.coordinator("strict_faults", "strict_chroot", sasl=Sasl(username="bob", password="secret"))
+""",
+    )
+    project.write("test_strict.py", "def test_it(zk): zk.create('/a')")
+    ran = project.run()
+    assert ran.counts() == {"passed": 1}, ran.text
+
+
 def test_a_project_may_replace_a_fixture(project: Project, zookeeper: ZooKeeperServer) -> None:
     """Whatever builds on it then uses that one."""
     mine = f"zookeeper = factories.zookeeper(hosts={zookeeper.hosts!r})"

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 PINGS = 3
 """Pings per session timeout. Source: kazoo 2.11, connection.py: a third of the negotiated timeout."""
-
-
 CLOSED = "closed before the handshake was answered"
 
 
@@ -215,7 +213,8 @@ class MemoryPort:
         zxid = self._server.zookeeper.zxid
         if self.faults.lose == "answer":
             self.faults.lose = ""
-            self._lost(link)
+            if link is self.link:  # one that was given up is lost already
+                self._lost(link)
             return
 
         def arrive() -> None:

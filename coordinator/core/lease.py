@@ -95,7 +95,7 @@ class LeaseClock:
             self._frames.popleft()
 
     def beaten(self, sent_at: float, now: float) -> None:
-        """A beat that was sent no earlier than that has been answered by now, and so agreed to by a quorum."""
+        """A beat that was sent no earlier than that has been answered by now: a quorum agreed to it."""
         while len(self._beats) > 1 and self._beats[1][0] < sent_at:
             self._beats.popleft()
         if self._beats and self._beats[0][0] < sent_at:
@@ -104,7 +104,7 @@ class LeaseClock:
         self._frames.append((now, sent_at))
 
     def _prove(self, pinged: float) -> None:
-        """The leader has heard of what was answered before it sent the ping, which it did not do before that."""
+        """The leader has heard of what was answered before that moment, in which it may have sent a ping."""
         heard = max((sent for answered, sent in self._frames if answered < pinged), default=-inf)
         self.end = max(self.end, min(pinged, heard) + self._believed())
 

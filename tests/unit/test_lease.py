@@ -137,7 +137,7 @@ def test_another_session_has_nothing():
 
 
 class Cluster:
-    """A client, the follower that it is connected to, and the leader; all ways are ordered, and as slow as told.
+    """A client, its follower, and the leader; all ways are ordered, and as slow as told.
 
     The leader pings the follower every half tick. The follower's reply says whether it has heard of the
     session since its last one, and the leader counts the timeout from when that reply comes in. A beat goes

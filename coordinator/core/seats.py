@@ -1,0 +1,83 @@
+"""The seats of a queue: which children of a lock's znode stand in it, and in which order.
+
+A queue is made of ephemeral sequential children. What they are called says who may stand in the same
+queue; that is the contract with other clients (`Dialect`)::
+
+    kazoo           0f3c...__lock__0000000017            kazoo's Lock, Election
+    curator-lock    _c_7d2e...-lock-0000000017           Curator's InterProcessMutex, LeaderSelector
+    curator-latch   _c_7d2e...-latch-0000000017          Curator's LeaderLatch
+
+The number is the order, and nothing else: what stands before it is drawn anew for each attempt, so that a
+client whose answer was lost finds its own seat again. Children that are called otherwise are strangers
+and stand in no queue.
+
+Numbers are 32 bits and signed. A parent of which more than 2^31 children were created goes on with
+negative ones, so they are compared by their distance, as serial numbers are (RFC 1982).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cmp_to_key
+from typing import Literal
+
+Dialect = Literal["kazoo", "curator-lock", "curator-latch"]
+
+_MARKS: dict[Dialect, tuple[str, str]] = {
+    "kazoo": ("", "__lock__"),
+    "curator-lock": ("_c_", "-lock-"),
+    "curator-latch": ("_c_", "-latch-"),
+}
+"""What stands before an attempt's id, and between it and the number. Source: kazoo.recipe.lock.Lock;
+Curator's ProtectedUtils, LockInternals ("lock-") and LeaderLatch ("latch-")."""
+
+_SPAN = 1 << 32
+_NUMBER = r"(?P<number>\d{10}|-\d{9,10})$"
+"""Source: ZooKeeper's PrepRequestProcessor: ``String.format("%010d", cversion of the parent)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A child of the lock's znode that stands in the queue."""
+
+    name: str
+    number: int
+
+
+def seat_prefix(dialect: Dialect, attempt: str) -> str:
+    """Return what the name of a seat begins with, up to the number that the server adds.
+
+    Args:
+        dialect: whose queue it is.
+        attempt: an id that no other attempt has: 32 hexadecimal digits for kazoo's dialect, a UUID with
+            dashes for Curator's.
+    """
+    before, between = _MARKS[dialect]
+    return f"{before}{attempt}{between}"
+
+
+def seats(names: Iterable[str], dialect: Dialect) -> list[Seat]:
+    """Return those who stand in the queue, the first of them first; strangers are left out."""
+    pattern = re.compile(re.escape(_MARKS[dialect][1]) + _NUMBER)
+    found = [Seat(name, int(match["number"])) for name in names if (match := pattern.search(name))]
+    return sorted(found, key=cmp_to_key(_ahead))
+
+
+def before(queue: list[Seat], name: str) -> Seat | None:
+    """Return whom the holder of that seat waits for; None: nobody, it is the first.
+
+    Raises:
+        ValueError: it does not stand in the queue any more.
+    """
+    place = [seat.name for seat in queue].index(name)
+    return queue[place - 1] if place else None
+
+
+def _ahead(one: Seat, other: Seat) -> int:
+    """Negative if the one came before the other: at less than half of all numbers' distance."""
+    distance = (one.number - other.number) % _SPAN
+    if distance == 0:  # two parents' worth of numbers, or another client's mistake
+        return (one.name > other.name) - (one.name < other.name)
+    return 1 if distance < _SPAN // 2 else -1

@@ -1,9 +1,9 @@
 """How long a held lock may be believed, by our own clock and without the network.
 
 A server that has lost its leader goes on answering, and so does a leader that has lost its
-followers (facts in docs/leases.md): an answer proves only the server that gave it. What proves
-more is a *beat*, a transaction that a quorum has to agree to. From the beats that were answered,
-and from when they were really sent, follows a time before which no leader can have expired the
+followers (tests/faults/test_double_ownership.py): an answer proves only the server that gave it.
+What proves more is a *beat*, a transaction that a quorum has to agree to. From the beats that were
+answered, and from when they were sent, follows a time before which no leader can have expired the
 session::
 
     X sent .. answered | tick/2 | A sent .. answered | B sent .. answered

@@ -166,7 +166,7 @@ class ZooKeeperEnsemble:
         return about.line_at("0.0.0.0" if self._contained else f"zk{about.number}")  # noqa: S104
 
     def add(self, timeout: float = START_TIMEOUT) -> ZooKeeperServer:
-        """Start one more server and make it a member; it is the last of ``nodes`` then.
+        """Start one more server and make it a member; it is the last of ``nodes`` then, and all serve.
 
         Raises:
             ConfigurationError: if the ensemble is not ``dynamic``.
@@ -178,7 +178,9 @@ class ZooKeeperEnsemble:
         server = self._server(place, [*self._places.values(), place])
         self._former.append(server)  # closed with the ensemble, whatever comes
         server.start(timeout)
+        serving = [node for node in self.nodes if node.mode]
         self._reconfigure(deadline, joining=place.line)
+        _await_serving([*serving, server], deadline)
         self._former.remove(server)
         self._places[place.number], self._numbered[place.number] = place, server
         self.nodes = (*self.nodes, server)
@@ -193,7 +195,10 @@ class ZooKeeperEnsemble:
         """
         self._check_dynamic("remove a server from")
         number = self._number(node)
-        self._reconfigure(time.monotonic() + timeout, leaving=str(number))
+        deadline = time.monotonic() + timeout
+        serving = [one for one in self.nodes if one.mode and one is not node]
+        self._reconfigure(deadline, leaving=str(number))
+        _await_serving(serving, deadline)
         self.nodes = tuple(server for server in self.nodes if server is not node)
         del self._places[number]
         self._former.append(node)
@@ -373,6 +378,12 @@ class ZooKeeperEnsemble:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _await_serving(nodes: Sequence[ZooKeeperServer], deadline: float) -> None:
+    """Wait for those who served before a change to serve again: they may elect once more."""
+    for node in nodes:
+        node.wait_serving(max(0.1, deadline - time.monotonic()))
 
 
 def _with_names(options: ServerOptions, own: _Place, members: Sequence[_Place]) -> ServerOptions:

@@ -255,7 +255,7 @@ def run(request, tmp_path_factory) -> Iterator[Run]:
             one.callspec.params["mutant"] for one in here if "mutant" in getattr(one, "fixturenames", ())
         ]
         runs = {mutant: pool.submit(start, mutant) for mutant in [None] * bool(here) + wanted}
-        yield lambda mutant: (runs.get(mutant) or pool.submit(start, mutant)).result()
+        yield lambda mutant: runs[mutant].result() if mutant in runs else start(mutant)
         pool.shutdown(cancel_futures=True)
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kazoo.client import KazooClient
-from kazoo.exceptions import KazooException, NoNodeError, NotEmptyError
+from kazoo.exceptions import KazooException, NoNodeError
 from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.retry import KazooRetry
 
@@ -28,7 +28,7 @@ __all__ = ["base_of", "fresh_chroot", "plain_client", "revive"]
 
 #: Seconds for a plain client to get a session; a busy machine takes one or two.
 START_TIMEOUT = 10.0
-#: Seconds in which a chroot is removed while somebody still creates in it.
+#: Seconds in which a chroot is removed while somebody still creates in it, or the link breaks.
 GRACE = 5.0
 
 
@@ -107,19 +107,17 @@ def revive(target: ZooKeeperServer | ZooKeeperEnsemble) -> None:
 
 def _remove(target: ZooKeeperServer | ZooKeeperEnsemble, path: str, options: dict[str, Any]) -> None:
     deadline = time.monotonic() + GRACE
-    try:
-        with plain_client(target.hosts, **options) as client:
-            while True:
-                try:
-                    client.delete(path, recursive=True)
-                except NotEmptyError:  # somebody creates in it at the same time
-                    if time.monotonic() >= deadline:
-                        raise
-                    time.sleep(POLL)
-                else:
-                    return
-    except NoNodeError:
-        return  # the test removed it, or wiped the server
-    except (KazooException, KazooTimeoutError) as fault:
-        if isinstance(target, ExternalZooKeeper):
-            warnings.warn(f"{path} is left at {target.hosts}: {fault!r}", stacklevel=2)
+    while True:
+        try:
+            with plain_client(target.hosts, **options) as client:
+                client.delete(path, recursive=True)
+        except NoNodeError:
+            return  # the test removed it, or wiped the server
+        except (KazooException, KazooTimeoutError) as fault:  # somebody creates in it, or the link broke
+            if time.monotonic() >= deadline:
+                if isinstance(target, ExternalZooKeeper):
+                    warnings.warn(f"{path} is left at {target.hosts}: {fault!r}", stacklevel=2)
+                return
+            time.sleep(POLL)
+        else:
+            return

@@ -40,6 +40,7 @@ LEAVING = """
 from kazoo.client import KazooClient
 
 LEFT = []
+CHROOTS = []
 
 def leave(hosts):
     client = KazooClient(hosts, timeout=30.0)
@@ -49,9 +50,11 @@ def leave(hosts):
     LEFT.append(client)
 
 def test_left(zookeeper, zookeeper_chroot, zookeeper_no_leaks):
+    CHROOTS.append(zookeeper_chroot)
     leave(zookeeper.hosts + zookeeper_chroot)
 
 def test_left_and_not_minded(zookeeper, zookeeper_chroot):
+    CHROOTS.append(zookeeper_chroot)
     leave(zookeeper.hosts + zookeeper_chroot)
 
 def test_left_elsewhere(zookeeper, zookeeper_chroot, zookeeper_no_leaks):
@@ -60,11 +63,11 @@ def test_left_elsewhere(zookeeper, zookeeper_chroot, zookeeper_no_leaks):
 def test_gone(zookeeper):
     client = KazooClient(zookeeper.hosts)
     client.start()
-    left = [one for one in client.get_children("/") if one.startswith("coordinator-")]
+    left = [one for one in CHROOTS if client.exists(one)]
     for one in (client, *LEFT):
         one.stop()
         one.close()
-    assert left == []
+    assert (len(CHROOTS), left) == (2, [])
 """
 
 

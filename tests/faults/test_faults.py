@@ -334,7 +334,8 @@ def test_kill_leader(ensemble: ZooKeeperEnsemble, ensemble_faults: Faults) -> No
 
 def test_lose_quorum(ensemble: ZooKeeperEnsemble, ensemble_faults: Faults) -> None:
     """The server that lives refuses to serve; with the quorum the session is back, however long it took."""
-    with Coordinator(ensemble_faults.hosts, session_timeout=1.0) as zk:
+    # Its leader, which counts from its beginning, has to be found within one timeout: delays go up to 1 s.
+    with Coordinator(ensemble_faults.hosts, session_timeout=4.0) as zk:
         client = client_of(zk)
         with ensemble_faults.lose_quorum() as killed:
             assert len(killed) == 2

@@ -12,6 +12,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
+from coordinator.aio_locks import AsyncLocking
 from coordinator.awaiting import (
     AsyncChildrenView,
     AsyncEphemeral,
@@ -24,10 +25,9 @@ from coordinator.awaiting import (
 from coordinator.core.requests import ANY_VERSION
 from coordinator.engine import clock
 from coordinator.engine.logs import logger
-from coordinator.engine.waiters import LoopBridge
-from coordinator.errors import ClosedError, ConfigurationError, CoordinatorError
+from coordinator.errors import ClosedError, CoordinatorError
 from coordinator.events import BaseEvent, Event
-from coordinator.face import Face, checked_handler, checked_kinds
+from coordinator.face import checked_handler, checked_kinds
 from coordinator.models import ACL, Stat, Znode
 from coordinator.questions import CLOSE_WITHIN, Question
 from coordinator.security import AccessWord
@@ -40,7 +40,7 @@ T = TypeVar("T")
 H = TypeVar("H", AsyncEphemeral, AsyncZnodeView[Any], AsyncChildrenView)
 
 
-class AsyncCoordinator(Face):
+class AsyncCoordinator(AsyncLocking):
     """A ZooKeeper session told truly, and what shall outlive it, for asyncio.
 
     ::
@@ -59,7 +59,6 @@ class AsyncCoordinator(Face):
     """
 
     _handlers: list[HandlerTask]
-    _bridge: LoopBridge | None = None
 
     # -- life
 
@@ -297,20 +296,6 @@ class AsyncCoordinator(Face):
         return AsyncTransaction(self._engine, self._questions, self._check_open, bridge=self._here())
 
     # -- the loop
-
-    def _here(self) -> LoopBridge:
-        """Return the way into the loop that runs, which is the one that it was used in first."""
-        self._engine.check_process()
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            raise ConfigurationError(
-                "an AsyncCoordinator is used inside of a running event loop; for threads there is Coordinator"
-            ) from None
-        if self._bridge is None or self._bridge.loop.is_closed():
-            self._bridge = LoopBridge(loop)
-        self._bridge.check()
-        return self._bridge
 
     async def _ask(self, question: Question[T]) -> T:
         self._check_open()

@@ -40,6 +40,9 @@ E_co = TypeVar("E_co", covariant=True)
 CANCEL_WITHIN = 0.05
 """Seconds that a cancelled handler has to end."""
 
+FOREVER = 1e9
+"""Seconds: 31 years, for a wait without limit; a timer that never comes could not be set."""
+
 TURN = 50
 """How many events a reader with a backlog takes before the loop does something else."""
 
@@ -58,7 +61,7 @@ async def ask(engine: Engine, bridge: LoopBridge, question: Question[T]) -> T:
         if waiter.resolve(None, question.overdue()):
             engine.post(Abandon(waiter, question.made))
 
-    overdue = bridge.loop.call_later(question.patience, give_up)
+    overdue = bridge.loop.call_later(min(question.patience, FOREVER), give_up)
     try:
         answer = await waiter.future
     except (asyncio.CancelledError, GeneratorExit):

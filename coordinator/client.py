@@ -24,7 +24,8 @@ from coordinator.engine import clock
 from coordinator.engine.logs import logger
 from coordinator.errors import ClosedError, CoordinatorError
 from coordinator.events import BaseEvent, Event
-from coordinator.face import Face, checked_handler, checked_kinds
+from coordinator.face import checked_handler, checked_kinds
+from coordinator.locks import Locking
 from coordinator.models import ACL, Stat, Znode
 from coordinator.questions import CLOSE_WITHIN, Question
 from coordinator.security import AccessWord
@@ -37,7 +38,7 @@ T = TypeVar("T")
 H = TypeVar("H", Ephemeral, ZnodeView[Any], ChildrenView)
 
 
-class Coordinator(Face):
+class Coordinator(Locking):
     """A ZooKeeper session told truly, and what shall outlive it.
 
     ::
@@ -56,6 +57,7 @@ class Coordinator(Face):
         connect_timeout: seconds for one server; default: session timeout / servers.
         retry_first_delay: seconds, bound of the first delay between two rounds.
         retry_max_delay: seconds, the greatest bound.
+        tick_time: seconds, the servers' tickTime, if it is known: locks last longer by it.
         read_only: accept a session with a server that is cut off from its ensemble.
         follow_reconfig: follow the ensemble when servers are added or removed.
         auth: credentials, as ``Auth(...)`` or ``"digest:user:password"``.

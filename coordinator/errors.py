@@ -7,6 +7,7 @@
     │   ├── InvalidPathError               a path that ZooKeeper would refuse
     │   ├── DataTooLargeError              a request over ZooKeeper's limit of 1 MiB
     │   ├── DuplicateEphemeralError        this coordinator already holds that path
+    │   ├── AlreadyHeldError               that lock object holds a lease, or waits for one
     │   └── MissingExtraError              an optional part that is not installed
     ├── ClosedError                        the coordinator, view or stream was closed
     ├── ForkedError                        it belongs to the process that was forked
@@ -15,6 +16,8 @@
     │   └── MissingChrootError             a session, but its chroot does not exist
     ├── AuthFailedError                    the server refused the credentials; final
     ├── OperationTimeoutError (TimeoutError)  the deadline of a call passed
+    │   └── AcquireTimeoutError            others held the lock for all that time
+    ├── LeaseLostError                     the lock or leadership is not ours any more
     ├── ConnectionLossError                the link broke while the answer was awaited
     ├── SessionExpiredError                done, and undone with its session
     ├── PayloadError (ValueError)          the data of a znode does not fit the model
@@ -30,6 +33,7 @@
         ├── NoChildrenForEphemeralsError
         ├── ReadOnlyError                  a write on a read-only session
         ├── QuotaExceededError
+        ├── NotAQueueError                 a lock's path holds something else
         └── ServerError                    any other code of the server
 
 ``retryable``: the same call may succeed later without being changed. ``ambiguous``: the
@@ -42,6 +46,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "AcquireTimeoutError",
+    "AlreadyHeldError",
     "AuthFailedError",
     "BadVersionError",
     "ClosedError",
@@ -54,12 +60,14 @@ __all__ = [
     "ForkedError",
     "InvalidACLError",
     "InvalidPathError",
+    "LeaseLostError",
     "MissingChrootError",
     "MissingExtraError",
     "NoAuthError",
     "NoChildrenForEphemeralsError",
     "NoNodeError",
     "NodeExistsError",
+    "NotAQueueError",
     "NotEmptyError",
     "OperationTimeoutError",
     "PayloadError",
@@ -102,6 +110,10 @@ class DataTooLargeError(ConfigurationError):
 
 class DuplicateEphemeralError(ConfigurationError):
     """This coordinator already keeps an ephemeral on that path."""
+
+
+class AlreadyHeldError(ConfigurationError):
+    """The lock object holds a lease already, or waits for one; it would wait for itself."""
 
 
 class MissingExtraError(ConfigurationError, ImportError):
@@ -191,6 +203,35 @@ class OperationTimeoutError(CoordinatorError, TimeoutError):
     def __init__(self, message: str, /, *, ambiguous: bool = False) -> None:
         super().__init__(message)
         self.ambiguous = ambiguous
+
+
+class AcquireTimeoutError(OperationTimeoutError):
+    """A lock or leadership was not had in time; what stood in the queue for it is removed.
+
+    ``position`` is the place in the queue, from 1; 0 if it did not stand there. ``holder`` is
+    the identity of who was first when the queue was last looked at, if it is known.
+    """
+
+    def __init__(self, message: str, /, *, path: str = "", position: int = 0, holder: str | None = None):
+        super().__init__(message)
+        self.path = path
+        self.position = position
+        self.holder = holder
+
+
+class LeaseLostError(CoordinatorError):
+    """The lock or leadership is lost, for good: what was done under it has to stop.
+
+    ``reason``: "lapsed" (by our own clock it cannot be proved any longer), "expired" (its session
+    has), "deleted" (somebody deleted its znode), "suspended" (the link is down, with
+    ``on_suspend="revoke"``), "closed" (the coordinator was), "released" (it was given back).
+    """
+
+    def __init__(self, message: str, /, *, path: str = "", token: int = 0, reason: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+        self.token = token
+        self.reason = reason
 
 
 class ConnectionLossError(CoordinatorError):
@@ -327,6 +368,15 @@ class QuotaExceededError(ZnodeError):
 
     code = -125
     _says = "quota exceeded"
+
+
+class NotAQueueError(ZnodeError):
+    """The path of a lock holds something else: data, other children, another client's queue.
+
+    Nothing was written there.
+    """
+
+    _says = "not the queue of a lock"
 
 
 class ServerError(ZnodeError):

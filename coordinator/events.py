@@ -15,6 +15,10 @@ Order is part of the contract:
 - After an expiry: ``session.expired``, ``connection.opened``, ``session.established``,
   ``recovery.started``; then every ``ephemeral.*``, then every ``znode.*`` and
   ``children.changed`` that the recovery brought to light; then ``recovery.completed``.
+- ``lease.acquired`` is followed by exactly one ``lease.lost`` or ``lease.released`` of the same
+  token before the next ``lease.acquired`` of that path; after an expiry every ``lease.lost`` comes
+  before ``session.expired``. Queueing again begins after the views were compared, and before
+  ``recovery.completed``.
 - Events of one path come in the order in which ZooKeeper applied the changes.
 
 Events carry no data of a znode and no secret.
@@ -46,6 +50,12 @@ __all__ = [
     "Event",
     "EventsDropped",
     "Heartbeat",
+    "LeaderChanged",
+    "LeaseAcquired",
+    "LeaseEvent",
+    "LeaseFailed",
+    "LeaseLost",
+    "LeaseReleased",
     "RecoveryCompleted",
     "RecoveryEvent",
     "RecoveryStarted",
@@ -334,6 +344,71 @@ class EphemeralRemoved(EphemeralEvent):
     by: Literal["us", "others"]
 
 
+# -- locks and leadership
+
+
+class LeaseEvent(BaseEvent):
+    """Something happened to a lock or leadership of this coordinator."""
+
+    essential = True
+    path: str
+    """Of the queue: what was given to ``lock()``, ``lead()``, ``latch()``."""
+    token: int
+    """The fencing token."""
+
+
+class LeaseAcquired(LeaseEvent):
+    """It is held."""
+
+    kind: Literal["lease.acquired"] = "lease.acquired"
+    identity: str
+    """As which it is held."""
+    remaining: float
+    """Seconds for which that is certain; each beat makes it more."""
+
+
+class LeaseLost(LeaseEvent):
+    """It is lost, for good: whoever works under it has to stop."""
+
+    kind: Literal["lease.lost"] = "lease.lost"
+    reason: Literal["lapsed", "expired", "deleted", "suspended", "closed"]
+    """It can no longer be proved by our clock; the session expired; somebody deleted its znode; the
+    link is down (``on_suspend="revoke"``); the coordinator was closed."""
+    remaining: float
+    """Seconds for which nobody else can hold it yet."""
+
+
+class LeaseReleased(LeaseEvent):
+    """It was given back."""
+
+    kind: Literal["lease.released"] = "lease.released"
+
+
+class LeaseFailed(BaseEvent):
+    """The server refused to let a latch queue."""
+
+    kind: Literal["lease.failed"] = "lease.failed"
+    path: str
+    error: str
+    next_try_in: float | None
+    """Seconds."""
+
+
+class LeaderChanged(BaseEvent):
+    """Another contender is first in a queue that is observed, or nobody is."""
+
+    kind: Literal["leader.changed"] = "leader.changed"
+    essential = True
+    path: str
+    """Of the queue."""
+    leader: str | None
+    """The identity; None: nobody leads."""
+    token: int
+    """The fencing token; 0 without a leader."""
+    previous: str | None
+    """Who was first when it was looked at before."""
+
+
 # -- znodes
 
 
@@ -424,6 +499,11 @@ Event = Annotated[
     | EphemeralConflict
     | EphemeralFailed
     | EphemeralRemoved
+    | LeaseAcquired
+    | LeaseLost
+    | LeaseReleased
+    | LeaseFailed
+    | LeaderChanged
     | ZnodeCreated
     | ZnodeChanged
     | ZnodeDeleted

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self, TypeVar
 
+from coordinator.contending import Candidature, candidature, dialect_of
 from coordinator.core.layout import check_path, deletable
 from coordinator.core.requests import Create
+from coordinator.core.seats import Dialect
 from coordinator.engine.adoption import settings_of
 from coordinator.engine.engine import Engine
 from coordinator.engine.wiring import KazooWiring, Wiring
@@ -42,6 +44,7 @@ class Face:
         connect_timeout: float | None = None,
         retry_first_delay: float | None = None,
         retry_max_delay: float | None = None,
+        tick_time: float | None = None,
         read_only: bool | None = None,
         follow_reconfig: bool | None = None,
         auth: Auth | str | Sequence[Auth | str] | None = None,
@@ -56,6 +59,7 @@ class Face:
             "connect_timeout": connect_timeout,
             "retry_first_delay": retry_first_delay,
             "retry_max_delay": retry_max_delay,
+            "tick_time": tick_time,
             "read_only": read_only,
             "follow_reconfig": follow_reconfig,
             "auth": auth,
@@ -230,6 +234,17 @@ class Face:
         self._questions.limit(timeout)
         view = kind(self._engine, self._questions, path)
         return view, self._want(view, timeout)
+
+    def _wish(self, kind: str, path: str, **given: Any) -> Candidature:
+        self._check_open()
+        return candidature(
+            self._engine, self._questions, kind, path, tick_time=self.settings.tick_time, **given
+        )
+
+    def _observed(self, path: str, dialect: str, timeout: float | None) -> tuple[str, Dialect]:
+        self._check_open()
+        self._questions.limit(timeout)
+        return deletable(path), dialect_of(dialect, "lead")
 
     def _want(self, handle: Handle, timeout: float | None) -> Question[None]:
         return self._questions.want(handle._intent, handle._label, timeout)

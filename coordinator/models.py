@@ -15,6 +15,7 @@ from coordinator.errors import ConfigurationError
 __all__ = [
     "ACL",
     "ConnectionFailure",
+    "Contender",
     "Phase",
     "SessionId",
     "SessionInfo",
@@ -25,6 +26,9 @@ __all__ = [
 ]
 
 T_co = TypeVar("T_co", covariant=True)
+
+IDENTITY_LIMIT = 200
+"""Letters of a contender's data that are taken for an identity; more is something else."""
 
 SessionId = int
 """A session's id: a signed 64-bit integer, shown as 0x... in text."""
@@ -97,6 +101,29 @@ class Znode(Generic[T_co]):
     path: str
     value: T_co = field(repr=False)
     stat: Stat
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """Who stands in the queue for a lock or for leadership; the first of them has it."""
+
+    path: str
+    """Its znode."""
+    token: int
+    """The transaction that created it: the fencing token of the lease that comes of it."""
+    session_id: SessionId
+    """The session that owns it; 0 if it is not ephemeral."""
+    data: bytes = field(repr=False)
+    """What its znode holds."""
+
+    @property
+    def identity(self) -> str:
+        """Who it says to be: its data, if that is a short text; empty otherwise."""
+        try:
+            text = self.data.decode()
+        except UnicodeDecodeError:
+            return ""
+        return text if len(text) <= IDENTITY_LIMIT and text.isprintable() else ""
 
 
 _PERMISSIONS = {"r": 1, "w": 2, "c": 4, "d": 8, "a": 16}

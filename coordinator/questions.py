@@ -8,12 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Generic, Literal, TypeVar
 
 from coordinator.core import operations
 from coordinator.core.intent import Intent, Made
 from coordinator.core.layout import REQUEST_LIMIT, check_path, deletable
-from coordinator.core.messages import AwaitSession, Close, Message, Renew, Submit, Unwant, Waiter, Want
+from coordinator.core.messages import (
+    AwaitSession,
+    Close,
+    Message,
+    Renew,
+    StepDown,
+    Submit,
+    Unwant,
+    Waiter,
+    Want,
+)
 from coordinator.core.requests import (
     ANY_VERSION,
     Children,
@@ -26,9 +37,10 @@ from coordinator.core.requests import (
     Set,
     size_of,
 )
+from coordinator.core.seats import Dialect
 from coordinator.engine.wiring import Clock, SystemClock
 from coordinator.errors import ConfigurationError, CoordinatorError, DataTooLargeError
-from coordinator.models import ACL, Stat, Znode
+from coordinator.models import ACL, Contender, Stat, Znode
 from coordinator.payload import check_model, decode, encode
 from coordinator.security import AccessWord, entries_of
 from coordinator.settings import Settings
@@ -186,6 +198,28 @@ class Questions:
         return self._question(
             lambda waiter: Unwant(token, label, deadline, seconds, waiter), seconds, _nothing
         )
+
+    # -- queues
+
+    def acquire(self, intent: Intent, label: str, timeout: float | None) -> Question[None]:
+        """Ask for a place in a queue, to be answered when it is first; None: wait without limit."""
+        seconds = inf if timeout is None else checked_timeout(timeout)
+        deadline = self._clock.now() + seconds
+        return self._question(
+            lambda waiter: Want(intent, label, deadline, seconds, waiter), seconds, _nothing
+        )
+
+    def step_down(self, token: int, label: str) -> Question[None]:
+        """Ask for a place in a queue to be given back for another one."""
+        seconds, _ = self.limit(None)
+        return self._question(lambda waiter: StepDown(token, label, waiter), seconds, _nothing)
+
+    def contenders(
+        self, path: str, dialect: Dialect, timeout: float | None, most: int | None
+    ) -> Question[tuple[Contender, ...]]:
+        """Ask who stands in a queue; no more than ``most``, the first of them."""
+        operation = operations.contenders(path, dialect, most)
+        return self._run(operation, f"contenders of {path}", timeout)
 
     # -- the session
 

@@ -65,6 +65,11 @@ class Settings(BaseSettings):
     connect_timeout: float | None = Field(default=None, gt=0, le=600, allow_inf_nan=False)
     """For one server; default: the session timeout divided by the number of servers, so
     that all are tried before the session is lost."""
+    tick_time: float | None = Field(default=None, gt=0, le=600, allow_inf_nan=False)
+    """The servers' tickTime (2 s by default), by which it is known how long a lock may be believed
+    after a beat. Default: unknown, and then half of the session timeout is assumed, which is the most
+    that it can be where servers grant no less than their default of two ticks; where theirs is set
+    lower (``minSessionTimeout``), give it."""
     read_only: bool = False
     """Accept a session with a server that is cut off from its ensemble (read-only)."""
     follow_reconfig: bool = False

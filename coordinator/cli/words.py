@@ -18,6 +18,11 @@ from coordinator.events import (
     Event,
     EventsDropped,
     Heartbeat,
+    LeaderChanged,
+    LeaseAcquired,
+    LeaseFailed,
+    LeaseLost,
+    LeaseReleased,
     RecoveryCompleted,
     RecoveryStarted,
     SessionClosed,
@@ -90,6 +95,16 @@ def words_of(event: Event) -> str:  # noqa: C901 -- one flat case for each kind
             return f"{event.path}: {event.error}" + _again(event.next_try_in)
         case EphemeralRemoved():
             return f"{event.path} was withdrawn" if event.by == "us" else f"somebody deleted {event.path}"
+        case LeaseAcquired():
+            return f"{event.path} is held, token {event.token}, for {event.remaining:.2f} s at least"
+        case LeaseLost():
+            return f"{event.path} is lost ({event.reason}), token {event.token}; {event.remaining:.2f} s left"
+        case LeaseReleased():
+            return f"{event.path} was given back, token {event.token}"
+        case LeaseFailed():
+            return f"{event.path}: {event.error}" + _again(event.next_try_in)
+        case LeaderChanged():
+            return f"{event.path} is led by {event.leader or 'nobody'}"
         case EventsDropped():
             return f"{event.count} events missed by a slow reader"
         case _:

@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
+from math import inf
 
 from coordinator.core.intent import Made
 from coordinator.core.messages import Settle, Waiter
@@ -66,7 +67,8 @@ class Calls:
     ) -> Call:
         """Remember that somebody waits, and what to do when his deadline passes."""
         call = self._open[waiter] = Call(waiter, label, timeout)
-        self._alarms.set(deadline, lambda: None if call.over else late(call))
+        if deadline < inf:
+            self._alarms.set(deadline, lambda: None if call.over else late(call))
         return call
 
     def find(self, waiter: Waiter) -> Call | None:

@@ -32,6 +32,8 @@ class Outcome:
     """A view's copy differs from the one before."""
     conflict: bool = False
     """Somebody else stands in the way."""
+    again: bool = False
+    """To be run again at once."""
 
 
 class Intent(ABC):
@@ -41,6 +43,8 @@ class Intent(ABC):
     """It needs a session that may write."""
     recovered = True
     """A recovery waits for it and counts it."""
+    queues = False
+    """In a recovery it comes last: who is elected shall find everything else restored."""
 
     def __init__(self, token: int, path: str) -> None:
         self.token = token
@@ -65,6 +69,14 @@ class Intent(ABC):
     def withdrawn(self) -> Iterator[Draft]:
         """Return what there is to tell of its withdrawal."""
         yield from ()
+
+    def settles(self, outcome: Outcome) -> bool:
+        """Whether that is what those wait for who wait for the first outcome, if it is no error."""
+        return True
+
+    def late(self, label: str, timeout: float) -> CoordinatorError | None:
+        """Return the error for who waited in vain for the first outcome; None: there is nothing to add."""
+        return None
 
     def holds(self, session_id: int) -> bool:
         """Whether the session, if it ends, takes something of it away."""

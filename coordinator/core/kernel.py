@@ -19,6 +19,7 @@ from copy import copy
 from typing import Any
 
 from coordinator.core import session as machine
+from coordinator.core.beats import Beats
 from coordinator.core.calls import Alarms, Call, Calls
 from coordinator.core.draft import Draft, draft
 from coordinator.core.ending import Ending
@@ -39,6 +40,7 @@ from coordinator.core.messages import (
     Replied,
     Send,
     Settle,
+    StepDown,
     Submit,
     Unwant,
     Want,
@@ -66,11 +68,12 @@ class Kernel:
 
     Args:
         session_timeout: seconds, until a server has told what it grants.
+        tick: the servers' tickTime, seconds; None: unknown.
         shared: the client is somebody else's: it is not replaced, and its session lives on
             when we close, so that what we kept has to be withdrawn.
     """
 
-    def __init__(self, *, session_timeout: float, shared: bool = False) -> None:
+    def __init__(self, *, session_timeout: float, tick: float | None = None, shared: bool = False) -> None:
         self.session = Session(timeout=session_timeout)
         self.last_failure: ConnectionFailure | None = None
         self._effects: list[Effect] = []
@@ -80,6 +83,8 @@ class Kernel:
         self._former: frozenset[int] = frozenset()
         self._unconfirmed: frozenset[int] = frozenset()
         self._proof: int | None = None
+        self._linked_id = 0
+        """The session that the last link was for."""
         self._runner = Runner(self._send)
         self.alarms = Alarms()
         self.calls = Calls(self.alarms, self.effect)
@@ -87,6 +92,14 @@ class Kernel:
         self._shared = shared
         self._rebuilds = Rebuilds(self.alarms, self._rebuild_now)
         self._slots = Slots(self, self._runner)
+        self.beats = Beats(
+            self,
+            self._runner,
+            tick,
+            granted=self._slots.granted,
+            ended=self._slots.term_ended,
+            vanished=self._slots.vanished,
+        )
         self._ending = Ending(self, self._runner, self._slots, shared=shared)
 
     # -- from outside
@@ -146,8 +159,11 @@ class Kernel:
             )
             self._effects.append(Emit(event))
 
-    def too_late(self, call: Call, *, ambiguous: bool = False) -> None:
+    def too_late(self, call: Call, *, ambiguous: bool = False, error: CoordinatorError | None = None) -> None:
         """Settle a call whose deadline has passed."""
+        if error is not None and self.session.phase is Phase.CONNECTED:
+            self.calls.answer(call, error=error)
+            return
         message = f"{call.label} not answered in {call.timeout:g} s: {self.describe()}"
         self.calls.answer(call, error=OperationTimeoutError(message, ambiguous=ambiguous))
 
@@ -187,7 +203,7 @@ class Kernel:
                 self._submit(message)
             case AwaitSession():
                 self._await_session(message)
-            case Want() | Renew() | Unwant():
+            case Want() | Renew() | Unwant() | StepDown():
                 if not self._refused(message):
                     self._slots.take(message)
             case Abandon():
@@ -199,7 +215,7 @@ class Kernel:
             case _:
                 self._signal(message)
 
-    def _refused(self, message: Submit | AwaitSession | Want | Renew | Unwant) -> bool:
+    def _refused(self, message: Submit | AwaitSession | Want | Renew | Unwant | StepDown) -> bool:
         """Whether it comes too late: after the end, or after its own deadline."""
         error: CoordinatorError
         if self._ending.begun or self.session.phase is Phase.CLOSED:
@@ -217,6 +233,7 @@ class Kernel:
     def _replied(self, message: Replied) -> None:
         if message.request_id == self._proof or self._runner.awaits(message.request_id):
             self._zxid = max(self._zxid, message.zxid)
+            self.beats.heard(message.contact)
         if message.request_id != self._proof:
             self._runner.replied(message)
             return
@@ -290,6 +307,8 @@ class Kernel:
     def _follow(self, before: Session, signal: Signal) -> None:
         """Do what the new state of the session asks for."""
         if isinstance(signal, machine.Beat):
+            if before.link is not None:
+                self.beats.heard(signal.contact)
             self._signal(machine.Tick(signal.contact))  # it may end a lapse
             return
         session = self.session
@@ -297,6 +316,7 @@ class Kernel:
             self._proof = None
             self._runner.lose()
             if session.link is not None:
+                self._linked(session.link)
                 self._prove()
         if session.phase is Phase.CLOSED:
             if before.phase is not Phase.CLOSED:
@@ -307,11 +327,19 @@ class Kernel:
                 self._connected(relinked=not before.proved)
         else:
             self._runner.shut()
+            if before.phase is Phase.CONNECTED:
+                self.beats.suspended()
         if session.refused and not before.refused and not self._shared:
             # Servers whose data was wiped refuse a client that has seen more than they
             # have, for ever. A new client claims to have seen nothing, and learns from
             # them what became of the session.
             self._rebuilds.ask(self._moment.now)
+
+    def _linked(self, link: machine.LinkUp) -> None:
+        # Whatever the owner of a shared client has done with his session before is not known.
+        created = link.session_id != self._linked_id and not self._shared
+        self._linked_id = link.session_id
+        self.beats.clock.linked(self.session.timeout, link.contact, created=created)
 
     def _prove(self) -> None:
         link = self.session.link
@@ -326,6 +354,8 @@ class Kernel:
         self._zxid = 0  # that of the next may be lower: its data may have been wiped
         if told.fields["confirmed_by"] != "server":
             self._unconfirmed |= {before.session_id}
+        self._runner.shut()
+        told.fields["lost_leases"] = self.beats.expired(before)
         told.fields["lost_ephemerals"] = self._slots.expired(before)
         self._runner.lose()
 
@@ -339,6 +369,7 @@ class Kernel:
         if relinked:
             self._slots.relinked(recover=self.session.epoch > self._slots.epoch > 0)
             self._slots.epoch = self.session.epoch
+            self.beats.beat()
         else:  # a lapse on an open link has ended: the watches never ceased to stand
             self._slots.resumed()
         self._runner.open()

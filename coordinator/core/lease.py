@@ -21,6 +21,9 @@ newest frame of any kind that was answered before ``sent(A) - tick/2``. Why:
 3. B was committed, so the leader had seen that reply, and counts the timeout from a moment not
    before the ping, or not before X. A new leader counts from its own beginning, which is later.
 
+A session that was made by the very handshake of the link needs no beat for its first timeout: its
+creation is such a transaction, too, and its time cannot begin before.
+
 Assumed: the leader's ping thread is on time, and clocks run at rates that differ by less than the
 drift allowed. Never a fixed margin behind the last beat: after a silence that is wrong by seconds.
 
@@ -49,6 +52,41 @@ def beat_interval(timeout: float) -> float:
     return timeout / BEATS
 
 
+def half_tick(timeout: float, tick: float | None) -> float:
+    """Return the seconds between two pings of the leader to its followers, at most."""
+    return (timeout / 2 if tick is None else tick) / 2
+
+
+def lasts(timeout: float, tick: float | None) -> float:
+    """Return the seconds that a lease lasts after a beat, when beats are answered at once.
+
+    The last but one beat counts from the youngest frame that was answered half a tick before it; with
+    no other traffic that is a beat as well.
+    """
+    beat = beat_interval(timeout)
+    return timeout * (1 - DRIFT) - GRAIN - beat * (2 + half_tick(timeout, tick) // beat)
+
+
+def too_short(timeout: float, tick: float | None, stop_within: float) -> str | None:
+    """Return what is wrong with a session in which a lease would not outlast two beats; else None.
+
+    Args:
+        timeout: of the session, seconds.
+        tick: as for LeaseClock.
+        stop_within: seconds before its end at which a lease is lost.
+    """
+    lease, needed = lasts(timeout, tick), 2 * beat_interval(timeout) + stop_within
+    if lease >= needed:
+        return None
+    known = "half of that is assumed for tick_time" if tick is None else f"tick_time {tick:g} s"
+    return (
+        f"a session timeout of {timeout:g} s is too short for a lease ({known}): it lasts "
+        f"{max(0.0, lease):.2f} s after a beat, and two beats and stop_within ({stop_within:g} s) need "
+        f"{needed:.2f} s; ask for a longer session_timeout, "
+        "a shorter stop_within, or give the servers' tick_time"
+    )
+
+
 class LeaseClock:
     """Until when the session certainly lives, as far as the beats on its links have shown.
 
@@ -66,21 +104,31 @@ class LeaseClock:
         self._beats: deque[tuple[float, float]] = deque()  # the same, of beats alone
 
     @property
+    def interval(self) -> float:
+        """Seconds between two beats."""
+        return beat_interval(self._timeout)
+
+    @property
     def half_tick(self) -> float:
         """Seconds between two pings of the leader to its followers."""
-        return (self._timeout / 2 if self._tick is None else self._tick) / 2
+        return half_tick(self._timeout, self._tick)
 
-    def linked(self, timeout: float, sent_at: float) -> None:
+    def provable_at(self, now: float) -> float:
+        """Return when a beat is to be sent so that the next one proves something."""
+        return max(now, self._frames[0][0] + self.half_tick + GRAIN) if self._frames else now
+
+    def linked(self, timeout: float, sent_at: float, *, created: bool = False) -> None:
         """A link stands: what was answered on the last one says nothing about its server.
 
         Args:
             timeout: as negotiated now; a shorter one counts at once.
             sent_at: when the handshake was sent.
+            created: it made the session.
         """
         self._timeout = timeout
         self._frames.clear()
         self._beats.clear()
-        self.end = min(self.end, sent_at + self._believed())
+        self.end = sent_at + self._believed() if created else min(self.end, sent_at + self._believed())
 
     def renewed(self) -> None:
         """There is another session: nothing is proved about it."""

@@ -126,6 +126,15 @@ class Unwant:
 
 
 @dataclass(frozen=True, slots=True)
+class StepDown:
+    """Give back what a place in a queue holds, or held; it queues again."""
+
+    token: int
+    label: str
+    waiter: Waiter | None
+
+
+@dataclass(frozen=True, slots=True)
 class HostsChanged:
     """Other servers are tried from now on, or others were found not to answer."""
 
@@ -164,6 +173,7 @@ Message: TypeAlias = (
     | Want
     | Renew
     | Unwant
+    | StepDown
     | Abandon
     | HostsChanged
     | Close

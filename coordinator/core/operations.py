@@ -15,14 +15,28 @@ from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 from coordinator.core.intent import Made, create_parents
-from coordinator.core.requests import OPEN, Check, Create, Delete, Exists, Flow, Multi, Request, Standing, ask
+from coordinator.core.requests import (
+    OPEN,
+    Check,
+    Children,
+    Create,
+    Delete,
+    Exists,
+    Flow,
+    Get,
+    Multi,
+    Request,
+    Standing,
+    ask,
+)
+from coordinator.core.seats import Dialect, seats
 from coordinator.errors import (
     ConnectionLossError,
     NodeExistsError,
     NoNodeError,
     SessionExpiredError,
 )
-from coordinator.models import ACL, Stat, hex_id
+from coordinator.models import ACL, Contender, Stat, hex_id
 
 T = TypeVar("T")
 
@@ -142,3 +156,34 @@ def _create(request: Create, standing: Callable[[], Standing], made: Made) -> Fl
         else:
             made.append(((path, stat.czxid),))
             return path, stat
+
+
+def contenders(path: str, dialect: Dialect, most: int | None) -> Operation[tuple[Contender, ...]]:
+    """Read who stands in a queue, the first of them first; no more than ``most``."""
+
+    def flow(standing: Callable[[], Standing]) -> Flow[tuple[Contender, ...]]:
+        while True:
+            try:
+                return (yield from _queued(path, dialect, most))
+            except ConnectionLossError:
+                continue
+
+    return flow
+
+
+def _queued(path: str, dialect: Dialect, most: int | None) -> Flow[tuple[Contender, ...]]:
+    try:
+        names, _ = yield from ask(Children(path))
+    except NoNodeError:
+        return ()
+    found: list[Contender] = []
+    for seat in seats(names, dialect):
+        if most is not None and len(found) >= most:
+            break
+        at = f"{path}/{seat.name}"
+        try:
+            data, stat = yield from ask(Get(at))
+        except NoNodeError:  # he has left since
+            continue
+        found.append(Contender(at, stat.czxid, stat.ephemeral_owner, data))
+    return tuple(found)

@@ -8,18 +8,22 @@ from coordinator.core.draft import Draft, draft
 from coordinator.core.intent import Outcome
 from coordinator.events import SHOWN_PATHS, RecoveryCompleted, RecoveryStarted
 
+LAST_STAGE = 2
+"""Of views and queues; ephemerals are at 0."""
+
 
 @dataclass(eq=False, slots=True)
 class Recovery:
-    """Ephemerals first, then views; a stage ends with the first outcome of each of its intents."""
+    """Ephemerals first, then views, then queues; a stage ends with the first outcome of each intent."""
 
     started_at: float
     ephemerals: dict[int, str]
     """Paths by token, as of the views."""
     views: dict[int, str]
+    queues: dict[int, str] = field(default_factory=dict)
     waiting: set[int] = field(default_factory=set)
     """Tokens of the present stage that have had no outcome yet."""
-    views_begun: bool = False
+    stage: int = 0
     conflicts: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
@@ -29,7 +33,12 @@ class Recovery:
 
     def holds_back(self, token: int) -> bool:
         """Whether it is the turn of others first."""
-        return not self.views_begun and token in self.views
+        return any(token in stage for stage in (self.views, self.queues)[self.stage :])
+
+    def next_stage(self) -> dict[int, str] | None:
+        """Go on to the next stage, and return whose turn it is then; None: all had theirs."""
+        self.stage += 1
+        return (self.views, self.queues)[self.stage - 1] if self.stage <= LAST_STAGE else None
 
     def note(self, token: int, path: str, outcome: Outcome) -> bool:
         """Note an outcome; return whether it was the first of that intent and was waited for."""

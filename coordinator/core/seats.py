@@ -65,6 +65,12 @@ def seats(names: Iterable[str], dialect: Dialect) -> list[Seat]:
     return sorted(found, key=cmp_to_key(_ahead))
 
 
+def foreign(names: Iterable[str], dialect: Dialect) -> Dialect | None:
+    """Return another dialect in whose queue one of them stands; None: there is none."""
+    listed = list(names)
+    return next((other for other in _MARKS if other != dialect and seats(listed, other)), None)
+
+
 def before(queue: list[Seat], name: str) -> Seat | None:
     """Return whom the holder of that seat waits for; None: nobody, it is the first.
 

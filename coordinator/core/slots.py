@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
 from coordinator.core.calls import Call
+from coordinator.core.contention import Contention
 from coordinator.core.intent import Intent, Outcome
-from coordinator.core.messages import Refresh, Renew, Settle, Unwant, Want
+from coordinator.core.messages import Refresh, Renew, Settle, StepDown, Unwant, Want
 from coordinator.core.presence import Presence
 from coordinator.core.recovery import Recovery
 from coordinator.core.runner import Runner, Task, as_coordinator_error
@@ -79,8 +80,8 @@ class Slots:
 
     # -- messages
 
-    def take(self, message: Want | Renew | Unwant) -> None:
-        """Add an intent, change its data, or withdraw it."""
+    def take(self, message: Want | Renew | Unwant | StepDown) -> None:
+        """Add an intent, change its data, withdraw it, or give back what it holds."""
         match message:
             case Want():
                 self._want(message)
@@ -88,6 +89,8 @@ class Slots:
                 self._renew(message)
             case Unwant():
                 self._unwant(message)
+            case StepDown():
+                self._step_down(message)
             case _:
                 assert_never(message)
 
@@ -128,7 +131,8 @@ class Slots:
 
     def _too_late(self, slot: Slot, call: Call) -> None:
         ambiguous = slot.unresolved or (slot.task is not None and slot.task.unresolved)
-        self._kernel.too_late(call, ambiguous=ambiguous)
+        error = slot.intent.late(call.label, call.timeout)
+        self._kernel.too_late(call, ambiguous=ambiguous, error=error)
 
     def _renew(self, message: Renew) -> None:
         slot = self._slots.get(message.token)
@@ -160,6 +164,39 @@ class Slots:
             calls.append((call, None))
         self._withdraw(slot, calls)
 
+    # -- places in queues
+
+    def granted(self, contention: Contention) -> None:
+        """Answer those who wait for it: it is held."""
+        slot = self._slots.get(contention.token)
+        self._kernel.effect(Refresh(contention.token))
+        for call, _ in () if slot is None else slot.waiting + slot.served:
+            self._kernel.calls.answer(call)
+
+    def term_ended(self, contention: Contention) -> None:
+        """Give up the seat of a term that was lost: now somebody else may have it."""
+        slot = self._slots.get(contention.token)
+        if slot is None or slot.withdrawing is not None:
+            return
+        if contention.once:
+            self._withdraw(slot, [])
+        else:
+            contention.retire()
+            self._trigger(slot)
+
+    def vanished(self, contention: Contention) -> None:
+        """Look after the seat that was not found."""
+        self.fired(contention.token)
+
+    def _step_down(self, message: StepDown) -> None:
+        slot = self._slots.get(message.token)
+        if slot is not None and isinstance(slot.intent, Contention) and slot.withdrawing is None:
+            self._kernel.beats.leave(slot.intent)
+            slot.intent.retire()
+            self._trigger(slot)
+        if message.waiter is not None:
+            self._kernel.effect(Settle(message.waiter))
+
     # -- running
 
     def _trigger(self, slot: Slot) -> None:
@@ -171,8 +208,10 @@ class Slots:
     def _may_run(self, slot: Slot) -> bool:
         if not self._runner.ready or slot.withdrawing is not None:
             return False
+        if slot.intent.writes and self._kernel.session.read_only:
+            return False
         # What is being withdrawn from the same path would delete what we create.
-        if slot.intent.writes and (self._kernel.session.read_only or slot.intent.path in self._leaving):
+        if isinstance(slot.intent, Presence) and slot.intent.path in self._leaving:
             return False
         return self._recovery is None or not self._recovery.holds_back(slot.intent.token)
 
@@ -207,6 +246,9 @@ class Slots:
         if outcome.error is not None and slot.withdrawing is None:
             self._kernel.tell(slot.intent.failed(outcome.error, delay))
         self._kernel.effect(Refresh(slot.intent.token))
+        slot.again |= outcome.again
+        if isinstance(slot.intent, Contention) and slot.withdrawing is None:
+            self._kernel.beats.seen(slot.intent)
         failed = self._serve(slot, outcome)
         self._recovered(slot, outcome)
         if slot.withdrawing is not None:
@@ -223,10 +265,11 @@ class Slots:
         intent, so that the caller may try again at once.
         """
         failed: list[tuple[Call, CoordinatorError | None]] = []
+        settles = slot.intent.settles(outcome)
         for call, first in slot.served:
             if outcome.error is not None and first and not call.over:
                 failed.append((call, outcome.error))
-            elif first or outcome.error is not None:
+            elif (first and settles) or outcome.error is not None:
                 self._kernel.calls.answer(call, error=outcome.error)
             elif outcome.conflict:
                 error = EphemeralConflictError(
@@ -234,8 +277,8 @@ class Slots:
                     path=slot.intent.path,
                 )
                 self._kernel.calls.answer(call, error=error)
-            elif outcome.retry:
-                slot.waiting.append((call, first))  # not written yet
+            elif first or outcome.retry:
+                slot.waiting.append((call, first))  # not there yet
             else:
                 self._kernel.calls.answer(call)
         slot.served.clear()
@@ -265,7 +308,9 @@ class Slots:
             slot.withdrawing += calls
             return
         slot.withdrawing = calls
-        if slot.intent.writes:
+        if isinstance(slot.intent, Contention):
+            self._kernel.beats.leave(slot.intent)
+        if isinstance(slot.intent, Presence):
             self._leaving[slot.intent.path] += 1
         for call, _ in slot.served + slot.waiting:
             self._kernel.calls.answer(call, error=ClosedError(f"{call.label}: it was closed"))
@@ -314,12 +359,14 @@ class Slots:
         for call, reason in slot.withdrawing or ():
             self._kernel.calls.answer(call, error=reason or error)
         path = slot.intent.path
-        if slot.intent.writes:
+        if isinstance(slot.intent, Presence):
             self._leaving -= Counter([path])  # drops what is at 0
         # Freeing a watch on the server may take one with it that another intent has just
-        # armed; and what waited for the path to be left may be created now.
+        # armed; and what waited for the path to be left may be created now. Each place in a
+        # queue watches another znode.
         for token in list(self._at.get(path, ())):
-            self._trigger(self._slots[token])
+            if not isinstance(self._slots[token].intent, Contention):
+                self._trigger(self._slots[token])
 
     # -- sessions
 
@@ -340,9 +387,8 @@ class Slots:
             slot.gap = True
         if recover:
             self._recover(wanted)
-        if self._recovery is not None and self._kernel.session.read_only:
-            # Writing intents wait, and nobody can wait for them.
-            self._recovery.waiting -= set(self._recovery.ephemerals)
+        if self._recovery is not None:
+            self._only_who_can(self._recovery)
         for slot in list(self._slots.values()):
             if slot.withdrawing is not None and slot.task is None:
                 self._begin_withdrawal(slot)
@@ -359,14 +405,12 @@ class Slots:
                 self._trigger(slot)
 
     def _recover(self, wanted: list[Slot]) -> None:
+        recovered = [slot.intent for slot in wanted if slot.intent.recovered]
         self._recovery = Recovery(
             self._kernel.moment.now,
-            ephemerals={slot.intent.token: slot.intent.path for slot in wanted if slot.intent.writes},
-            views={
-                slot.intent.token: slot.intent.path
-                for slot in wanted
-                if slot.intent.recovered and not slot.intent.writes
-            },
+            ephemerals=_paths(one for one in recovered if one.writes and not one.queues),
+            views=_paths(one for one in recovered if not one.writes),
+            queues=_paths(one for one in recovered if one.queues),
         )
         self._kernel.tell([self._recovery.started()])
 
@@ -377,19 +421,22 @@ class Slots:
 
     def _next_stage(self) -> None:
         recovery = self._recovery
-        if recovery is None or recovery.waiting:
-            return
-        if not recovery.views_begun:
-            recovery.views_begun = True
-            slots = [slot for token in recovery.views if (slot := self._slots.get(token)) is not None]
+        while recovery is not None and recovery is self._recovery and not recovery.waiting:
+            turn = recovery.next_stage()
+            if turn is None:
+                self._recovery = None
+                self._kernel.tell([recovery.completed(self._kernel.moment.now)])
+                return
+            slots = [slot for token in turn if (slot := self._slots.get(token)) is not None]
             recovery.waiting = {slot.intent.token for slot in slots if slot.withdrawing is None}
+            self._only_who_can(recovery)
             for slot in slots:
                 self._trigger(slot)
-            if recovery.waiting:
-                return
-        if self._recovery is recovery:  # otherwise completed by the last of the triggers
-            self._recovery = None
-            self._kernel.tell([recovery.completed(self._kernel.moment.now)])
+
+    def _only_who_can(self, recovery: Recovery) -> None:
+        """Writing intents wait while the session is read-only, and nobody can wait for them."""
+        if self._kernel.session.read_only:
+            recovery.waiting -= {*recovery.ephemerals, *recovery.queues}
 
     @property
     def any(self) -> bool:
@@ -420,3 +467,7 @@ class Slots:
         self._common.clear()
         self._sharing.clear()
         self._recovery = None
+
+
+def _paths(intents: Iterable[Intent]) -> dict[int, str]:
+    return {intent.token: intent.path for intent in intents}

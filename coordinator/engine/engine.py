@@ -65,7 +65,9 @@ class Engine:
         self._fanout = Fanout()
         self._inbox = wiring.inbox
         self._port = wiring.port(settings, self.name)
-        self._kernel = Kernel(session_timeout=settings.session_timeout, shared=self._port.adopted)
+        self._kernel = Kernel(
+            session_timeout=settings.session_timeout, tick=settings.tick_time, shared=self._port.adopted
+        )
         self._tally = Tally()
         self._tokens = itertools.count(1)
         self._refreshed: dict[int, Callable[[], None]] = {}

@@ -50,7 +50,7 @@ class ThreadWaiter(Waiter):
 
     def wait(self, timeout: float) -> bool:
         """Wait for that many seconds; return whether the answer is there. Once."""
-        return self._arrived.acquire(timeout=timeout)
+        return self._arrived.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
 
     def answer(self) -> Any:
         """Return the value that came, or raise the error."""

@@ -143,14 +143,14 @@ MUTANTS = [
     Mutant(
         "views are brought back before ephemerals",
         "core/recovery.py",
-        "return not self.views_begun and token in self.views",
+        "return any(token in stage for stage in (self.views, self.queues)[self.stage :])",
         "return False",
     ),
     Mutant(
         "a recovery is completed before it is",
         "core/slots.py",
-        "if recovery is None or recovery.waiting:",
-        "if recovery is None:",
+        "recovery is self._recovery and not recovery.waiting:",
+        "recovery is self._recovery:",
     ),
     Mutant(
         "ids are not compared",

@@ -1,0 +1,279 @@
+"""The beat: proof that what is held is held, and the terms that begin and end by it.
+
+While somebody of us is first in a queue, ``multi(check(every such seat))`` is sent every sixth of the
+session timeout. A quorum has to agree to it, so that neither a server that lost its leader nor a
+leader that lost its followers can answer it; and it notices a seat that somebody deleted. How long
+its answers may be believed is the lease clock's to say (`core/lease.py`)::
+
+    first in queue --beat answered, and the clock believes it--> term: granted
+    term --stop_within before its end, no beat answered--------> lost (lapsed)
+         --session expired, seat deleted, closed---------------> lost, at once
+         --link down, on_suspend="revoke"----------------------> lost (suspended)
+    lost --its end, or the holder gave it back-----------------> seat deleted; a latch queues again
+
+No beat while nobody is first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from coordinator.core.contention import Contention
+from coordinator.core.draft import draft
+from coordinator.core.lease import LeaseClock
+from coordinator.core.messages import Refresh
+from coordinator.core.requests import Check, Multi, ask
+from coordinator.core.runner import Runner, Task
+from coordinator.core.term import Loss, Reason, Term
+from coordinator.errors import NoNodeError, TransactionFailedError
+from coordinator.events import LeaseAcquired, LeaseLost, LeaseReleased
+from coordinator.models import Contender
+
+if TYPE_CHECKING:
+    from coordinator.core.kernel import Kernel
+    from coordinator.core.session import Session
+
+BATCH = 500
+"""Seats in one beat: more are sent in several, so that a server is not held up."""
+
+
+class Beats:
+    """All of one kernel that are first in their queues, and their beat.
+
+    Args:
+        kernel: whose they are.
+        runner: sends the beats.
+        tick: the servers' tickTime, seconds; None: unknown.
+        granted: is told of each that has a term now.
+        ended: is told of each whose term has come to its end.
+        vanished: is told of each whose seat was found to be gone.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        runner: Runner,
+        tick: float | None,
+        *,
+        granted: Callable[[Contention], None],
+        ended: Callable[[Contention], None],
+        vanished: Callable[[Contention], None],
+    ) -> None:
+        self.clock = LeaseClock(tick)
+        self._kernel = kernel
+        self._runner = runner
+        self._granted = granted
+        self._ended = ended
+        self._vanished = vanished
+        self._first: dict[int, Contention] = {}
+        """Those who are first, by their tokens."""
+        self._terms: dict[int, Contention] = {}
+        """Those whose term has not ended, lost ones included."""
+        self._flying = 0
+        """Beats whose answer is awaited."""
+        self._again = False
+        """Somebody became first while they were."""
+        self._vain = 0
+        """Beats in a row that proved nothing, though somebody waits for that."""
+        self._alarm = 0
+
+    # -- what is heard
+
+    def heard(self, contact: float) -> None:
+        """A frame that was sent then has been answered."""
+        self.clock.answered(contact, self._kernel.moment.now)
+
+    def seen(self, contention: Contention) -> None:
+        """One has looked after his place in the queue."""
+        token = contention.token
+        if not contention.first:
+            self._first.pop(token, None)
+            if token in self._terms:
+                self._lose(contention, "deleted", self._kernel.moment.now)
+        elif token not in self._first and contention.term is None and not contention.done:
+            self._first[token] = contention
+            self.beat()
+
+    def expired(self, session: Session) -> int:
+        """The session is gone; return how many leases went with it."""
+        lost = self.end_all("expired", session)
+        self.clock.renewed()
+        return lost
+
+    def suspended(self) -> None:
+        """The link is down, or silent for too long."""
+        for contention in list(self._terms.values()):
+            if contention.revoked:
+                self._lose(contention, "suspended")
+
+    def end_all(self, reason: Loss, told_of: Session | None = None) -> int:
+        """End every term at once; return how many were not lost before."""
+        lost = 0
+        self._first.clear()
+        for contention in list(self._terms.values()):
+            lost += contention.term is not None and contention.term.reason is None
+            self._lose(contention, reason, self._kernel.moment.now, told_of)
+        return lost
+
+    def leave(self, contention: Contention) -> None:
+        """He gives it back, or gives up."""
+        self._first.pop(contention.token, None)
+        if self._terms.pop(contention.token, None) is not None:
+            self._release(contention)
+
+    # -- the beat
+
+    def beat(self) -> None:
+        """Send it now, or as soon as the one that is under way is answered."""
+        self._again = bool(self._flying)
+        if self._flying or not self._first or not self._runner.ready or self._kernel.session.read_only:
+            return
+        self._alarm += 1
+        standing = [(one, one.seat) for one in self._first.values() if one.seat is not None]
+        for start in range(0, len(standing), BATCH):
+            self._send(standing[start : start + BATCH])
+
+    def _send(self, part: list[tuple[Contention, str]]) -> None:
+        sent_at = self._kernel.moment.now
+        request = Multi(part[0][1], tuple(Check(seat) for _, seat in part))
+        self._flying += 1
+        self._runner.start(
+            Task(
+                ask(request),
+                finished=lambda _: self._answered(part, sent_at),
+                failed=lambda error: self._refused(part, error),
+                dropped=self._dropped,
+                waits_for_link=False,
+            )
+        )
+
+    def _dropped(self) -> None:
+        self._flying -= 1
+
+    def _answered(self, part: list[tuple[Contention, str]], sent_at: float) -> None:
+        self._flying -= 1
+        before = self.clock.end
+        self.clock.beaten(sent_at, self._kernel.moment.now)
+        for contention, seat in part:
+            if self._first.get(contention.token) is contention and contention.seat == seat:
+                self._grant(contention, seat)
+        if not self._flying:
+            self._beat_at(self._next(sent_at, proved=self.clock.end > before))
+
+    def _next(self, sent_at: float, *, proved: bool) -> float:
+        """Return when the next beat is due: at once for a newcomer, and where it takes two to prove one."""
+        now = self._kernel.moment.now
+        waiting = any(token not in self._terms for token in self._first)
+        self._vain = 0 if proved or not waiting else self._vain + 1
+        if self._again or self._vain == 1:
+            return self.clock.provable_at(now) if self._vain else now
+        due = sent_at + self.clock.interval
+        if self._vain:  # what was answered on this link is too young, or too old: soon it will not be
+            due = min(due, now + self.clock.interval / 4)
+        return due
+
+    def _refused(self, part: list[tuple[Contention, str]], error: Exception) -> None:
+        self._flying -= 1
+        if isinstance(error, TransactionFailedError) and isinstance(error.error, NoNodeError):
+            contention, seat = part[error.index]
+            if contention.seat == seat:
+                contention.first = False
+                self.seen(contention)
+                self._vanished(contention)
+        if not self._flying:  # what is wrong with the others is not known: they are proved by the next
+            again = isinstance(error, TransactionFailedError)
+            self._beat_at(self._kernel.moment.now + (0.0 if again else self.clock.interval))
+
+    def _beat_at(self, when: float) -> None:
+        if when <= self._kernel.moment.now:
+            self.beat()
+            return
+        self._alarm += 1
+        number = self._alarm
+        self._kernel.alarms.set(when, lambda: self.beat() if self._alarm == number else None)
+
+    # -- terms
+
+    def _grant(self, contention: Contention, seat: str) -> None:
+        kernel, now = self._kernel, self._kernel.moment.now
+        if contention.token in self._terms or self.clock.end - contention.stop_within <= now:
+            return
+        term = contention.term = Term(
+            seat, contention.czxid, contention.owner, contention.stop_within, self.clock
+        )
+        self._terms[contention.token] = contention
+        me = Contender(seat, term.token, term.session_id, contention.data)
+        kernel.tell(
+            [
+                draft(
+                    LeaseAcquired,
+                    path=contention.path,
+                    token=term.token,
+                    identity=me.identity,
+                    remaining=term.remaining(now),
+                )
+            ]
+        )
+        self._watch(contention, term)
+        self._granted(contention)
+
+    def _watch(self, contention: Contention, term: Term) -> None:
+        """See to it that the term is lost in time, and what follows from its end."""
+        if contention.term is not term or contention.token not in self._terms:
+            return
+        now = self._kernel.moment.now
+        if term.reason is None and term.stops_at <= now:
+            self._lose(contention, "lapsed")
+        elif term.reason is None:
+            self._kernel.alarms.set(term.stops_at, lambda: self._watch(contention, term))
+        elif term.end > now:
+            self._kernel.alarms.set(term.end, lambda: self._watch(contention, term))
+        else:
+            del self._terms[contention.token]
+            self._ended(contention)
+
+    def _lose(
+        self,
+        contention: Contention,
+        reason: Loss,
+        latest: float | None = None,
+        told_of: Session | None = None,
+    ) -> None:
+        term, now = contention.term, self._kernel.moment.now
+        if term is None:
+            return
+        if term.reason is not None:
+            if latest is not None:  # there is no time left to stop
+                term.over(term.reason, latest)
+                self._watch(contention, term)
+            return
+        self._over(contention, term, reason, latest)
+        self._kernel.tell(
+            [
+                draft(
+                    LeaseLost,
+                    path=contention.path,
+                    token=term.token,
+                    reason=reason,
+                    remaining=term.remaining(now),
+                )
+            ],
+            told_of,
+        )
+        self._watch(contention, term)
+
+    def _release(self, contention: Contention) -> None:
+        term = contention.term
+        if term is not None and term.reason is None:
+            self._over(contention, term, "released", self._kernel.moment.now)
+            self._kernel.tell([draft(LeaseReleased, path=contention.path, token=term.token)])
+
+    def _over(self, contention: Contention, term: Term, reason: Reason, latest: float | None) -> None:
+        self._first.pop(contention.token, None)
+        contention.done = contention.once
+        if latest is None:
+            term.over(reason)
+        else:
+            term.over(reason, latest)
+        self._kernel.effect(Refresh(contention.token))

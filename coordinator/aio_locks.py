@@ -138,7 +138,7 @@ class AsyncLocking(Face):
     async def observe(
         self, path: str, *, dialect: Family = "kazoo", wait: bool = True, timeout: float | None = None
     ) -> AsyncLeaderView:
-        """Return a view of who leads there, for those who only look; changes are told as events, too."""
+        """Return a view of who leads there, for those who only look; events tell of changes."""
         where = self._observed(path, dialect, timeout)
         view = AsyncLeaderView(self._engine, self._questions, *where, bridge=self._here())
         return await self._queued(view, timeout, wait=wait)

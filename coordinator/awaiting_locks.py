@@ -30,7 +30,7 @@ R = TypeVar("R")
 
 
 class AsyncLoss:
-    """Whether a lease is lost: true from then on, and can be waited for, in its event loop."""
+    """Whether a lease is lost: true from then on, and can be waited for."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
@@ -325,7 +325,7 @@ class AsyncLatch(_Queue):
         return await ask(self._engine, self._bridge, self._contenders(timeout, None))
 
     async def close(self, timeout: float | None = None, *, notify: bool = True) -> None:
-        """Leave the queue, and with it the lead, and wait until nothing of it is left on the server.
+        """Leave the queue, and the lead, and wait until nothing is left of it on the server.
 
         Cancellation: it is left all the same.
         """

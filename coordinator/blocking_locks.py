@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 
 class Loss:
-    """Whether a lease is lost: true from then on, and can be waited for, from any thread."""
+    """Whether a lease is lost: true from then on, and can be waited for."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -289,7 +289,7 @@ class Latch(_Queue):
         return ask(self._engine, self._contenders(timeout, None))
 
     def close(self, timeout: float | None = None, *, notify: bool = True) -> None:
-        """Leave the queue, and with it the lead, and wait until nothing of it is left on the server.
+        """Leave the queue, and the lead, and wait until nothing is left of it on the server.
 
         Args:
             timeout: seconds.

@@ -204,7 +204,7 @@ class LeaseHandle:
 
     @property
     def remaining(self) -> float:
-        """Seconds for which nobody else can hold it, as far as that is proved now; 0.0 when it is over.
+        """Seconds for which it is proved that nobody else can hold it; 0.0 when it is over.
 
         Each beat makes it more, until it is lost.
         """

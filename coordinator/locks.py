@@ -165,7 +165,7 @@ class Locking(Face):
     def observe(
         self, path: str, *, dialect: Family = "kazoo", wait: bool = True, timeout: float | None = None
     ) -> LeaderView:
-        """Return a view of who leads there, for those who only look; changes are told as events, too.
+        """Return a view of who leads there, for those who only look; events tell of changes.
 
         Args:
             path: of the queue; it need not exist.

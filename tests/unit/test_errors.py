@@ -104,6 +104,7 @@ def test_what_may_be_retried():
         "StartError",
         "TLSError",
         "OperationTimeoutError",
+        "AcquireTimeoutError",
         "ConnectionLossError",
         "SessionExpiredError",
         "EphemeralConflictError",

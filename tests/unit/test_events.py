@@ -41,6 +41,9 @@ SAMPLES = {
     "mzxid": 9,
     "added": ("a", "b"),
     "removed": (),
+    "identity": "host-1",
+    "leader": "host-1",
+    "previous": None,
     "ephemeral_paths": ("/e",),
     "watch_paths": ("/v",),
     "conflict_paths": (),
@@ -50,9 +53,12 @@ SAMPLES = {
 COMMON = {"seq": 4, "at": AT, "epoch": 2, "session_id": -3}
 
 
+OWN = {"lease.lost": {"reason": "lapsed"}}
+
+
 def sample(kind):
     fields = {name: SAMPLES.get(name, 1) for name in kind.model_fields if name not in (*COMMON, "kind")}
-    return kind(**COMMON, **fields)
+    return kind(**COMMON, **fields | OWN.get(kind.model_fields["kind"].default, {}))
 
 
 @pytest.mark.parametrize("kind", UNION, ids=lambda kind: kind.__name__)
@@ -149,8 +155,8 @@ def test_dropped_counts_what_was_missed():
     assert (event.seq, event.count, event.first_seq, event.last_seq) == (4, 3, 4, 9)
 
 
-def test_session_events_are_essential_and_others_are_not():
+def test_what_sessions_and_leases_come_to_is_essential_and_the_rest_is_not():
     """What a slow reader may miss."""
     essential = {kind.__name__ for kind in UNION if kind.essential}
-    session = {kind.__name__ for kind in UNION if issubclass(kind, events.SessionEvent)}
-    assert essential == session | {"EventsDropped"}
+    told = {kind.__name__ for kind in UNION if issubclass(kind, events.SessionEvent | events.LeaseEvent)}
+    assert essential == told | {"EventsDropped", "LeaderChanged"}

@@ -16,7 +16,7 @@ Order is part of the contract:
   ``recovery.started``; then every ``ephemeral.*``, then every ``znode.*`` and
   ``children.changed`` that the recovery brought to light; then ``recovery.completed``.
 - ``lease.acquired`` is followed by exactly one ``lease.lost`` or ``lease.released`` of the same
-  token before the next ``lease.acquired`` of that path; after an expiry every ``lease.lost`` comes
+  token before the next ``lease.acquired`` of the same object; after an expiry every ``lease.lost`` comes
   before ``session.expired``. Queueing again begins after the views were compared, and before
   ``recovery.completed``.
 - Events of one path come in the order in which ZooKeeper applied the changes.

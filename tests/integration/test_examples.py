@@ -174,3 +174,23 @@ def test_threaded_worker(place: str, observer: KazooClient) -> None:
     done = re.findall(r"(t-\w+) done by w-", "".join(outputs))  # threads that print share lines
     assert sorted(done) == sorted(results())
     assert all("Traceback" not in output for output in outputs)
+
+
+def test_a_store_that_checks_tokens(place: str) -> None:
+    """Who was stopped while he led writes no more, whatever he believes."""
+    ran = subprocess.run(
+        [sys.executable, "examples/fenced_store.py", place],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert ran.stdout.splitlines() == [
+        "A leads, and writes: True",
+        "B leads, with a greater token: True",
+        "B writes: True",
+        "A goes on and writes: False",
+        "A looks at its lease: expired",
+    ]

@@ -52,6 +52,7 @@ def main(hosts: str) -> None:
         print("B leads, with a greater token:", second.token > stale)
         print("B writes:", store.write("total", 250, second.token))
         print("A goes on and writes:", store.write("total", 100, stale))  # ... and goes on here
+        first.wait_lost(timeout=30)  # it is told of an end that came from outside, but after the fact
         try:
             first.check()
         except LeaseLostError as error:

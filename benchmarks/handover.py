@@ -56,16 +56,15 @@ class Pair:
         time.sleep(SETTLED)
         began = self._kill(leader) if kill else self._close(leader)
         elected.wait()
+        if not kill:
+            self.latches[leader] = self._latch(leader)
         while not self.latches[leader].closed and len(follower.members()) < 2:
             time.sleep(0.005)  # the one that was killed has to queue again
         return led[0] - began
 
     def _close(self, leader: int) -> float:
         began = time.perf_counter()
-        closing = threading.Thread(target=self.latches[leader].close)
-        closing.start()
-        closing.join()
-        self.latches[leader] = self._latch(leader)
+        self.latches[leader].close()
         return began
 
     def _kill(self, leader: int) -> float:
@@ -122,7 +121,10 @@ def main() -> None:
             told("coordinator", how, ours(given.hosts, given.rounds, how))
             if given.curator:
                 command = [*shlex.split(given.curator), given.hosts, "latch", str(given.rounds), how]
-                subprocess.run(command, check=True)
+                ran = subprocess.run(command, check=True, capture_output=True, text=True)
+                print(
+                    *(line for line in ran.stdout.splitlines() if line.startswith("{")), sep="\n", flush=True
+                )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ its answers may be believed is the lease clock's to say (`core/lease.py`)::
          --link down, on_suspend="revoke"----------------------> lost (suspended)
     lost --its end, or the holder gave it back-----------------> seat deleted; a latch queues again
 
-No beat while nobody is first.
+No beat while nobody is first; the first one is sent as soon as somebody may have become it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from coordinator.core.contention import Contention
 from coordinator.core.draft import draft
 from coordinator.core.lease import LeaseClock
 from coordinator.core.messages import Refresh
-from coordinator.core.requests import Check, Multi, ask
+from coordinator.core.requests import Check, Multi, Sync, ask
 from coordinator.core.runner import Runner, Task
 from coordinator.core.term import Loss, Reason, Term
 from coordinator.errors import NoNodeError, TransactionFailedError
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from coordinator.core.kernel import Kernel
     from coordinator.core.session import Session
 
+NEXT = 2
+"""The place of who is first when the first has gone."""
 BATCH = 500
 """Seats in one beat: more are sent in several, so that a server is not held up."""
 
@@ -70,12 +72,14 @@ class Beats:
         """Those who are first, by their tokens."""
         self._terms: dict[int, Contention] = {}
         """Those whose term has not ended, lost ones included."""
+        self._likely: dict[int, Contention] = {}
+        """Those whose predecessor has just gone: it takes a look to know, and meanwhile they are checked."""
+        self._checked: dict[int, str] = {}
+        """The seats in the last beat."""
         self._flying = 0
         """Beats whose answer is awaited."""
         self._again = False
         """Somebody became first while they were."""
-        self._vain = 0
-        """Beats in a row that proved nothing, though somebody waits for that."""
         self._alarm = 0
 
     # -- what is heard
@@ -93,6 +97,13 @@ class Beats:
                 self._lose(contention, "deleted", self._kernel.moment.now)
         elif token not in self._first and contention.term is None and not contention.done:
             self._first[token] = contention
+            if not self._flying or self._checked.get(token) != contention.seat:
+                self.beat()
+
+    def expect(self, contention: Contention) -> None:
+        """What one had watched has changed: the next in the queue is likely to be first."""
+        if contention.place is not None and contention.place.position == NEXT:
+            self._likely[contention.token] = contention
             self.beat()
 
     def expired(self, session: Session) -> int:
@@ -127,10 +138,12 @@ class Beats:
     def beat(self) -> None:
         """Send it now, or as soon as the one that is under way is answered."""
         self._again = bool(self._flying)
-        if self._flying or not self._first or not self._runner.ready or self._kernel.session.read_only:
+        if self._flying or not self._runner.ready or self._kernel.session.read_only:
             return
+        standing = [(one, one.seat) for one in {**self._likely, **self._first}.values() if one.seat]
+        self._likely.clear()
+        self._checked = {one.token: seat for one, seat in standing}
         self._alarm += 1
-        standing = [(one, one.seat) for one in self._first.values() if one.seat is not None]
         for start in range(0, len(standing), BATCH):
             self._send(standing[start : start + BATCH])
 
@@ -141,7 +154,7 @@ class Beats:
         self._runner.start(
             Task(
                 ask(request),
-                finished=lambda _: self._answered(part, sent_at),
+                finished=lambda _: self._answered(sent_at),
                 failed=lambda error: self._refused(part, error),
                 dropped=self._dropped,
                 waits_for_link=False,
@@ -150,40 +163,69 @@ class Beats:
 
     def _dropped(self) -> None:
         self._flying -= 1
+        self._checked = {}
 
-    def _answered(self, part: list[tuple[Contention, str]], sent_at: float) -> None:
+    def _answered(self, sent_at: float) -> None:
         self._flying -= 1
-        before = self.clock.end
         self.clock.beaten(sent_at, self._kernel.moment.now)
-        for contention, seat in part:
-            if self._first.get(contention.token) is contention and contention.seat == seat:
-                self._grant(contention, seat)
         if not self._flying:
-            self._beat_at(self._next(sent_at, proved=self.clock.end > before))
+            self._after(sent_at)
 
-    def _next(self, sent_at: float, *, proved: bool) -> float:
-        """Return when the next beat is due: at once for a newcomer, and where it takes two to prove one."""
-        now = self._kernel.moment.now
-        waiting = any(token not in self._terms for token in self._first)
-        self._vain = 0 if proved or not waiting else self._vain + 1
-        if self._again or self._vain == 1:
-            return self.clock.provable_at(now) if self._vain else now
-        due = sent_at + self.clock.interval
-        if self._vain:  # what was answered on this link is too young, or too old: soon it will not be
-            due = min(due, now + self.clock.interval / 4)
-        return due
+    def _after(self, sent_at: float) -> None:
+        """Grant what is proved by a beat that was sent then, and see to the next."""
+        self._grant_all()
+        if self._again:
+            self.beat()
+        elif self._first.keys() <= self._terms.keys():
+            self._beat_at(sent_at + self.clock.interval)
+        elif self.clock.provable_at(sent_at) <= sent_at:
+            self._confirm(sent_at)
+        else:  # what was answered on this link is too young
+            self._beat_at(min(sent_at + self.clock.interval, self.clock.provable_at(sent_at)))
+
+    def _confirm(self, sent_at: float) -> None:
+        """Have the beat that was sent then proved by what passes the leader after it."""
+        began = self._kernel.moment.now
+        self._flying += 1
+
+        def passed(_: object) -> None:
+            self.clock.synced(began)
+            self._grant_all()
+            answered()
+
+        def answered(_: object = None) -> None:
+            self._flying -= 1
+            self._beat_at(0.0 if self._again else sent_at + self.clock.interval)
+
+        self._runner.start(
+            Task(
+                ask(Sync("/")),
+                finished=passed,
+                failed=answered,
+                dropped=self._dropped,
+                waits_for_link=False,
+            )
+        )
+
+    def _grant_all(self) -> None:
+        for token, seat in self._checked.items():
+            contention = self._first.get(token)
+            if contention is not None and contention.seat == seat:
+                self._grant(contention, seat)
 
     def _refused(self, part: list[tuple[Contention, str]], error: Exception) -> None:
         self._flying -= 1
+        self._checked = {}
+        due = self._kernel.moment.now + self.clock.interval
         if isinstance(error, TransactionFailedError) and isinstance(error.error, NoNodeError):
+            due = 0.0  # what is proved of the others is told by the next
             contention, seat = part[error.index]
             if contention.seat == seat:
                 contention.first = False
                 self.seen(contention)
                 self._vanished(contention)
-        if not self._flying:  # what is wrong with the others is not known: they are proved by the next
-            again = isinstance(error, TransactionFailedError)
-            self._beat_at(self._kernel.moment.now + (0.0 if again else self.clock.interval))
+        if not self._flying:
+            self._beat_at(due)
 
     def _beat_at(self, when: float) -> None:
         if when <= self._kernel.moment.now:

@@ -369,10 +369,10 @@ class Kernel:
         if relinked:
             self._slots.relinked(recover=self.session.epoch > self._slots.epoch > 0)
             self._slots.epoch = self.session.epoch
-            self.beats.beat()
         else:  # a lapse on an open link has ended: the watches never ceased to stand
             self._slots.resumed()
         self._runner.open()
+        self.beats.beat()
 
     def _client_ended(self, message: ClientEnded) -> None:
         if self.session.phase is Phase.CLOSED or self._ending.stopping:

@@ -21,6 +21,9 @@ newest frame of any kind that was answered before ``sent(A) - tick/2``. Why:
 3. B was committed, so the leader had seen that reply, and counts the timeout from a moment not
    before the ping, or not before X. A new leader counts from its own beginning, which is later.
 
+B may also be a ``sync`` on the same link: it passes the leader, after that reply, if it is A's leader;
+if that was deposed since, the next one counts from its own beginning, which is after A.
+
 A session that was made by the very handshake of the link needs no beat for its first timeout: its
 creation is such a transaction, too, and its time cannot begin before.
 
@@ -144,12 +147,19 @@ class LeaseClock:
 
     def beaten(self, sent_at: float, now: float) -> None:
         """A beat that was sent no earlier than that has been answered by now: a quorum agreed to it."""
-        while len(self._beats) > 1 and self._beats[1][0] < sent_at:
-            self._beats.popleft()
-        if self._beats and self._beats[0][0] < sent_at:
-            self._prove(self._beats[0][1] - self.half_tick)
+        self.synced(sent_at)
         self._beats.append((now, sent_at))
         self._frames.append((now, sent_at))
+
+    def synced(self, sent_at: float) -> None:
+        """A sync that was sent no earlier than that has been answered: it passed the leader.
+
+        What is sent in the moment in which a beat's answer was heard is sent after it.
+        """
+        while len(self._beats) > 1 and self._beats[1][0] <= sent_at:
+            self._beats.popleft()
+        if self._beats and self._beats[0][0] <= sent_at:
+            self._prove(self._beats[0][1] - self.half_tick)
 
     def _prove(self, pinged: float) -> None:
         """The leader has heard of what was answered before that moment, in which it may have sent a ping."""

@@ -99,6 +99,8 @@ class Slots:
         slot = self._slots.get(token)
         if slot is not None:
             self._trigger(slot)
+            if isinstance(slot.intent, Contention):
+                self._kernel.beats.expect(slot.intent)
 
     def _want(self, message: Want) -> None:
         intent = message.intent
@@ -186,7 +188,9 @@ class Slots:
 
     def vanished(self, contention: Contention) -> None:
         """Look after the seat that was not found."""
-        self.fired(contention.token)
+        slot = self._slots.get(contention.token)
+        if slot is not None:
+            self._trigger(slot)
 
     def _step_down(self, message: StepDown) -> None:
         slot = self._slots.get(message.token)

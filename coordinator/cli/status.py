@@ -23,7 +23,7 @@ from coordinator.cli.ending import FAILED, FINE, conclude
 from coordinator.cli.screen import Terminal
 from coordinator.client import Coordinator
 from coordinator.errors import CoordinatorError
-from coordinator.events import ShownId
+from coordinator.events.base import ShownId
 from coordinator.settings import Settings
 from coordinator.testing.ports import four_letters
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from coordinator.core.draft import Draft, draft
 from coordinator.core.intent import Outcome
-from coordinator.events import SHOWN_PATHS, RecoveryCompleted, RecoveryStarted
+from coordinator.events import RecoveryCompleted, RecoveryStarted
+from coordinator.events.kept import SHOWN_PATHS
 
 LAST_STAGE = 2
 """Of views and queues; ephemerals are at 0."""

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 import coordinator
+from coordinator import errors
 
 MODULES = [
     coordinator,

@@ -21,7 +21,7 @@ def zookeeper() -> Iterator[MemoryEnsemble]:
 
 
 def hand_over(zookeeper: MemoryEnsemble, holder: Coordinator, successor: Coordinator) -> None:
-    """Release what another one has waited for so long that time, which stands still, need not go on for it."""
+    """Release what another one has waited for so long that its first beat proves something."""
     lease = holder.lock(PATH).acquire(1.0)
     waiting = zookeeper.begin(successor.lock(PATH).acquire, 60.0)
     zookeeper.advance(30.0)

@@ -128,7 +128,7 @@ class Beats:
         return lost
 
     def leave(self, contention: Contention) -> None:
-        """He gives it back, or gives up: his seat is about to be deleted, so from now on others may hold it."""
+        """He gives it back, or gives up: his seat is about to be deleted, and others may hold it."""
         self._first.pop(contention.token, None)
         self._likely.pop(contention.token, None)
         if self._terms.pop(contention.token, None) is not None:

@@ -111,9 +111,7 @@ def kinds(outcome: Outcome) -> list[str]:
 class World:
     """A kernel, the link to a ZooKeeper, and a clock."""
 
-    def __init__(
-        self, *, timeout: float = 10.0, tick: float | None = None, shared: bool = False
-    ) -> None:
+    def __init__(self, *, timeout: float = 10.0, tick: float | None = None, shared: bool = False) -> None:
         self.zookeeper = FakeZooKeeper()
         self.shared = shared
         self.kernel = Kernel(session_timeout=timeout, tick=tick, shared=shared)

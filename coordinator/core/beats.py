@@ -68,8 +68,8 @@ class Beats:
         self._granted = granted
         self._ended = ended
         self._vanished = vanished
-        self._first: dict[int, Contention] = {}
-        """Those who are first, by their tokens."""
+        self._first: dict[int, tuple[Contention, str]] = {}
+        """Those who are first, each with the seat in which he is; by their tokens."""
         self._terms: dict[int, Contention] = {}
         """Those whose term has not ended, lost ones included."""
         self._likely: dict[int, Contention] = {}
@@ -90,14 +90,14 @@ class Beats:
 
     def seen(self, contention: Contention) -> None:
         """One has looked after his place in the queue."""
-        token = contention.token
-        if not contention.first:
+        token, seat = contention.token, contention.seat
+        if not contention.first or seat is None:
             self._first.pop(token, None)
             if token in self._terms:
                 self._lose(contention, "deleted", self._kernel.moment.now)
-        elif token not in self._first and contention.term is None and not contention.done:
-            self._first[token] = contention
-            if not self._flying or self._checked.get(token) != contention.seat:
+        elif contention.term is None and not contention.done and self._first.get(token) != (contention, seat):
+            self._first[token] = (contention, seat)  # another seat than before needs another beat
+            if not self._flying or self._checked.get(token) != seat:
                 self.beat()
 
     def expect(self, contention: Contention) -> None:
@@ -128,8 +128,9 @@ class Beats:
         return lost
 
     def leave(self, contention: Contention) -> None:
-        """He gives it back, or gives up."""
+        """He gives it back, or gives up: his seat is about to be deleted, and others may hold it."""
         self._first.pop(contention.token, None)
+        self._likely.pop(contention.token, None)
         if self._terms.pop(contention.token, None) is not None:
             self._release(contention)
 
@@ -140,8 +141,10 @@ class Beats:
         self._again = bool(self._flying)
         if self._flying or not self._runner.ready or self._kernel.session.read_only:
             return
-        standing = [(one, one.seat) for one in {**self._likely, **self._first}.values() if one.seat]
+        self._first = {token: place for token, place in self._first.items() if place[0].seat == place[1]}
+        likely = {token: (one, one.seat) for token, one in self._likely.items() if one.seat is not None}
         self._likely.clear()
+        standing = list({**likely, **self._first}.values())
         self._checked = {one.token: seat for one, seat in standing}
         self._alarm += 1
         for start in range(0, len(standing), BATCH):
@@ -209,8 +212,8 @@ class Beats:
 
     def _grant_all(self) -> None:
         for token, seat in self._checked.items():
-            contention = self._first.get(token)
-            if contention is not None and contention.seat == seat:
+            contention, first = self._first.get(token, (None, ""))
+            if contention is not None and contention.seat == first == seat:
                 self._grant(contention, seat)
 
     def _refused(self, part: list[tuple[Contention, str]], error: Exception) -> None:
@@ -306,10 +309,14 @@ class Beats:
         self._watch(contention, term)
 
     def _release(self, contention: Contention) -> None:
-        term = contention.term
-        if term is not None and term.reason is None:
-            self._over(contention, term, "released", self._kernel.moment.now)
-            self._kernel.tell([draft(LeaseReleased, path=contention.path, token=term.token)])
+        term, now = contention.term, self._kernel.moment.now
+        if term is None:
+            return
+        if term.reason is not None:  # it was lost before, and that was told
+            term.over(term.reason, now)
+            return
+        self._over(contention, term, "released", now)
+        self._kernel.tell([draft(LeaseReleased, path=contention.path, token=term.token)])
 
     def _over(self, contention: Contention, term: Term, reason: Reason, latest: float | None) -> None:
         self._first.pop(contention.token, None)

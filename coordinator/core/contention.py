@@ -141,7 +141,7 @@ class Contention(Intent):
         )
 
     def failed(self, error: CoordinatorError, next_try_in: float | None) -> Iterator[Draft]:
-        if not self.once:  # otherwise it is raised
+        if not self.once or next_try_in is None:  # else it is raised; or the seat stays in the way
             yield draft(LeaseFailed, path=self.path, error=str(error), next_try_in=next_try_in)
 
     # -- its flows

@@ -142,11 +142,11 @@ class Ending:
         self.begun, self._reason = True, message.reason
         untidy = self.untidy
         self._answer_all(ClosedError(), leaving=untidy)
+        kernel.beats.end_all("closed")
         if self._shared:
             self._slots.withdraw_all()
             kernel.alarms.set(kernel.moment.now + WITHDRAW_WITHIN, self._stop)
             return
-        kernel.beats.end_all("closed")
         self._slots.abandon()
         if untidy or (kernel.session.session_id and kernel.session.link is None):
             kernel.alarms.set(kernel.moment.now + CLOSE_GRACE, self._stop)
@@ -179,7 +179,6 @@ class Ending:
             told = "was stopped by its owner" if signal.reason == "stopped" else "ended by itself"
             error = ClosedError(f"the kazoo client that was adopted {told}")
         self._answer_all(error)
-        kernel.beats.end_all("closed")
         self._slots.abandon()
         for waiter in self._waiters:
             kernel.effect(Settle(waiter))

@@ -59,7 +59,13 @@ from coordinator.errors import (
     StartError,
     TLSError,
 )
-from coordinator.events import ConnectionClosed, EnsembleChanged, SessionEstablished, SessionExpired
+from coordinator.events import (
+    ConnectionClosed,
+    EnsembleChanged,
+    SessionClosed,
+    SessionEstablished,
+    SessionExpired,
+)
 from coordinator.models import ConnectionFailure, Phase, hex_id
 
 
@@ -127,6 +133,11 @@ class Kernel:
     def moment(self) -> Moment:
         """The moment of the message at hand."""
         return self._moment
+
+    @property
+    def closing(self) -> bool:
+        """Whether it has come to an end, or is about to."""
+        return self._ending.begun or self.session.phase is Phase.CLOSED
 
     def standing(self) -> Standing:
         """Return the session of the moment, as flows need to know it."""
@@ -218,7 +229,7 @@ class Kernel:
     def _refused(self, message: Submit | AwaitSession | Want | Renew | Unwant | StepDown) -> bool:
         """Whether it comes too late: after the end, or after its own deadline."""
         error: CoordinatorError
-        if self._ending.begun or self.session.phase is Phase.CLOSED:
+        if self.closing:
             error = self.refusal(message)
         elif isinstance(message, Submit | Want | Renew) and message.deadline <= self._moment.now:
             if message.waiter is None:
@@ -272,7 +283,7 @@ class Kernel:
             self._starting.append(call)
 
     def _hosts_changed(self, message: HostsChanged) -> None:
-        if self._ending.begun or self.session.phase is Phase.CLOSED:
+        if self.closing:
             return
         for call in self._starting:
             call.label = message.hosts
@@ -297,6 +308,8 @@ class Kernel:
         for one in drafts:
             if one.event is SessionExpired:
                 self._expired(before, one)
+            if one.event is SessionClosed:
+                self.beats.end_all("closed")
             # What ended is told of the session that it belonged to.
             ended = one.event in (SessionExpired, ConnectionClosed)
             self.tell([one], before if ended else None)

@@ -178,7 +178,7 @@ class Slots:
     def term_ended(self, contention: Contention) -> None:
         """Give up the seat of a term that was lost: now somebody else may have it."""
         slot = self._slots.get(contention.token)
-        if slot is None or slot.withdrawing is not None:
+        if slot is None or slot.withdrawing is not None or self._kernel.closing:
             return
         if contention.once:
             self._withdraw(slot, [])

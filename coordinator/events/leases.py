@@ -45,13 +45,13 @@ class LeaseReleased(LeaseEvent):
 
 
 class LeaseFailed(BaseEvent):
-    """The server refused to let a latch queue."""
+    """The server refused to let a latch queue, or the znode of a lock or latch could not be removed."""
 
     kind: Literal["lease.failed"] = "lease.failed"
     path: str
     error: str
     next_try_in: float | None
-    """Seconds."""
+    """Seconds; None: the znode stands until the session ends."""
 
 
 class LeaderChanged(BaseEvent):

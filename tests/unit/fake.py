@@ -111,10 +111,10 @@ def kinds(outcome: Outcome) -> list[str]:
 class World:
     """A kernel, the link to a ZooKeeper, and a clock."""
 
-    def __init__(self, *, timeout: float = 10.0, shared: bool = False) -> None:
+    def __init__(self, *, timeout: float = 10.0, tick: float | None = None, shared: bool = False) -> None:
         self.zookeeper = FakeZooKeeper()
         self.shared = shared
-        self.kernel = Kernel(session_timeout=timeout, shared=shared)
+        self.kernel = Kernel(session_timeout=timeout, tick=tick, shared=shared)
         self.timeout = timeout
         self.now = 1000.0
         self.jitter = 0.5
@@ -124,6 +124,8 @@ class World:
         self.auto_close = True
         self.wire: deque[tuple[int, Request[Any]]] = deque()
         """Requests sent on the present link and not answered."""
+        self._left: dict[int, float] = {}
+        """When those were sent."""
         self.sent: list[Request[Any]] = []
         self.sent_at: list[float] = []
         self.events: list[BaseEvent] = []
@@ -152,6 +154,7 @@ class World:
                     self.sent.append(request)
                     self.sent_at.append(self.now)
                     self.wire.append((request_id, request))
+                    self._left[request_id] = self.now
                 else:
                     self._inbox.append(NotSent(request_id))
             case Settle(waiter=waiter, value=value, error=error):
@@ -218,7 +221,7 @@ class World:
             error = refused
         zxid = self.zookeeper.zxid
         self.fire()  # a server tells of the watch before it answers the write that fired it
-        self.say(Replied(request_id, value, error, zxid, self.now))
+        self.say(Replied(request_id, value, error, zxid, self._left.pop(request_id)))
         return request
 
     def fire(self) -> None:

@@ -12,16 +12,15 @@ client whose answer was lost finds its own seat again. Children that are called 
 and stand in no queue.
 
 Numbers are 32 bits and signed. A parent of which more than 2^31 children were created goes on with
-negative ones, so they are compared by their distance, as serial numbers are (RFC 1982).
+negative ones, so they are ordered by their distance from one of them, as serial numbers are (RFC 1982):
+those who stand in one queue at the same time are less than half of all numbers apart.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cmp_to_key
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Dialect = Literal["kazoo", "curator-lock", "curator-latch"]
 
@@ -36,10 +35,10 @@ Curator's ProtectedUtils, LockInternals ("lock-") and LeaderLatch ("latch-")."""
 _SPAN = 1 << 32
 _NUMBER = r"(?P<number>\d{10}|-\d{9,10})$"
 """Source: ZooKeeper's PrepRequestProcessor: ``String.format("%010d", cversion of the parent)``."""
+_PATTERNS = {dialect: re.compile(re.escape(mark[1]) + _NUMBER) for dialect, mark in _MARKS.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Seat:
+class Seat(NamedTuple):
     """A child of the lock's znode that stands in the queue."""
 
     name: str
@@ -60,9 +59,11 @@ def seat_prefix(dialect: Dialect, attempt: str) -> str:
 
 def seats(names: Iterable[str], dialect: Dialect) -> list[Seat]:
     """Return those who stand in the queue, the first of them first; strangers are left out."""
-    pattern = re.compile(re.escape(_MARKS[dialect][1]) + _NUMBER)
+    pattern = _PATTERNS[dialect]
     found = [Seat(name, int(match["number"])) for name in names if (match := pattern.search(name))]
-    return sorted(found, key=cmp_to_key(_ahead))
+    pivot = found[0].number + _SPAN // 2 if found else 0
+    found.sort(key=lambda seat: ((seat.number - pivot) % _SPAN, seat.name))
+    return found
 
 
 def foreign(names: Iterable[str], dialect: Dialect) -> Dialect | None:
@@ -79,11 +80,3 @@ def before(queue: list[Seat], name: str) -> Seat | None:
     """
     place = [seat.name for seat in queue].index(name)
     return queue[place - 1] if place else None
-
-
-def _ahead(one: Seat, other: Seat) -> int:
-    """Negative if the one came before the other: at less than half of all numbers' distance."""
-    distance = (one.number - other.number) % _SPAN
-    if distance == 0:  # two parents' worth of numbers, or another client's mistake
-        return (one.name > other.name) - (one.name < other.name)
-    return 1 if distance < _SPAN // 2 else -1

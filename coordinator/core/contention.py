@@ -28,10 +28,30 @@ from typing import NamedTuple
 
 from coordinator.core.draft import Draft, draft
 from coordinator.core.intent import Intent, Outcome, create_parents
-from coordinator.core.requests import OPEN, Children, Create, Delete, Flow, Get, Standing, Unwatch, ask
+from coordinator.core.requests import (
+    OPEN,
+    Check,
+    Children,
+    Create,
+    Delete,
+    Flow,
+    Get,
+    Multi,
+    Standing,
+    Unwatch,
+    ask,
+)
 from coordinator.core.seats import Dialect, Seat, before, foreign, seat_prefix, seats
 from coordinator.core.term import Term
-from coordinator.errors import AcquireTimeoutError, CoordinatorError, NoNodeError, NotAQueueError, ZnodeError
+from coordinator.errors import (
+    AcquireTimeoutError,
+    CoordinatorError,
+    NoAuthError,
+    NoNodeError,
+    NotAQueueError,
+    TransactionFailedError,
+    ZnodeError,
+)
 from coordinator.events import LeaseFailed
 from coordinator.models import ACL, Contender, Stat, hex_id
 
@@ -106,7 +126,11 @@ class Contention(Intent):
         self._prefix = ""
         """What the name of the present seat begins with; empty: there was no attempt yet."""
         self._spent: set[str] = set()
-        """The same of those that were left, and may still stand."""
+        """The same of those that were left, and may still stand.
+
+        That one is not in a list says little: a leader that was deposed without its knowledge shows what was
+        before, also behind a ``sync``. It is gone once a quorum has agreed to something after such a list.
+        """
         self._watched = ""
         self._vouched = False
 
@@ -202,22 +226,31 @@ class Contention(Intent):
             for name in names:
                 if name.startswith(prefix):
                     yield from _delete(f"{self.path}/{name}")
-            self._spent.discard(prefix)
+                    self._spent.discard(prefix)
 
     def _sit_down(self, names: tuple[str, ...], stat: Stat | None, standing: Standing) -> Flow[None]:
         self.retire()  # if there was a seat, somebody deleted it
-        self._spent.clear()  # it is not in the list
+        yield from self._unwatch()
+        absent = frozenset(self._spent)
         if not self._vouched:
             self._check(names, stat)
         self._prefix = seat_prefix(self.dialect, self._attempt())
         at = f"{self.path}/{self._prefix}"
-        request = Create(at, self.data, ephemeral=True, sequential=True, acl=self.acl)
-        try:
-            seat, made = yield from ask(request)
-        except NoNodeError:
-            yield from create_parents(f"{self.path}/seat", self.parents_acl)
-            seat, made = yield from ask(request)
+        seat, made = yield from self._create(
+            Create(at, self.data, ephemeral=True, sequential=True, acl=self.acl)
+        )
+        self._spent -= absent
         self._seated(standing, seat, made.czxid)
+
+    def _create(self, seat: Create) -> Flow[tuple[str, Stat]]:
+        """Create the seat, and the queue if it is missing: others may delete that while it is empty."""
+        for _ in range(ROUNDS):
+            try:
+                return (yield from ask(seat))
+            except NoNodeError:
+                with suppress(NoNodeError):
+                    yield from create_parents(seat.path, self.parents_acl)
+        return (yield from ask(seat))
 
     def _seated(self, standing: Standing, seat: str, czxid: int) -> None:
         self.seat, self.czxid, self.owner = seat, czxid, standing.session_id
@@ -258,22 +291,22 @@ class Contention(Intent):
         """Watch who is before us; return False if he has gone."""
         path = f"{self.path}/{ahead.name}"
         try:
-            data, stat = yield from ask(Get(path, watch=self.token))
-            self._watched = path
-            position = next(place for place, seat in enumerate(queue, 1) if seat.name == mine)
-            holder = Contender(path, stat.czxid, stat.ephemeral_owner, data)
-            if position > 2:
-                holder = yield from read_contender(f"{self.path}/{queue[0].name}")
+            holder: Contender | None = yield from read_contender(path, self.token)
         except NoNodeError:
             return False
+        self._watched = path
+        position = next(place for place, seat in enumerate(queue, 1) if seat.name == mine)
+        if queue[0] != ahead:
+            try:
+                holder = yield from read_contender(f"{self.path}/{queue[0].name}")
+            except (NoNodeError, NoAuthError):
+                holder = None  # it is for messages only
         self.place = Place(position, holder)
         return True
 
     def withdraw(self, standing: Standing) -> Flow[None]:
         """Leave the queue, seats that were left before included."""
-        if self._watched:
-            yield from ask(Unwatch(self._watched, self.token))
-            self._watched = ""
+        yield from self._unwatch()
         if self.seat is not None and self.owner == standing.session_id:
             yield from _delete(self.seat)  # its watch goes with it
             self._prefix = ""
@@ -281,6 +314,16 @@ class Contention(Intent):
         if self._spent:
             names, _ = yield from self._listed()
             yield from self._clear(names)
+        if self._spent:
+            with suppress(TransactionFailedError):  # a quorum has agreed to that as well
+                yield from ask(Multi(self.path, (Check(self.path),)))
+            self._spent.clear()
+
+    def _unwatch(self) -> Flow[None]:
+        """Free the watch on who was before us."""
+        if self._watched:
+            yield from ask(Unwatch(self._watched, self.token))
+            self._watched = ""
 
     # -- in words
 

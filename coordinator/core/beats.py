@@ -26,7 +26,7 @@ from coordinator.core.messages import Refresh
 from coordinator.core.requests import Check, Multi, Sync, ask
 from coordinator.core.runner import Runner, Task
 from coordinator.core.term import Loss, Reason, Term
-from coordinator.errors import NoNodeError, TransactionFailedError
+from coordinator.errors import CoordinatorError, NoNodeError, TransactionFailedError
 from coordinator.events import LeaseAcquired, LeaseLost, LeaseReleased
 from coordinator.models import Contender
 
@@ -50,6 +50,7 @@ class Beats:
         granted: is told of each that has a term now.
         ended: is told of each whose term has come to its end.
         vanished: is told of each whose seat was found to be gone.
+        refused: is told of each whose seat the server refuses to check, before he has a term.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Beats:
         granted: Callable[[Contention], None],
         ended: Callable[[Contention], None],
         vanished: Callable[[Contention], None],
+        refused: Callable[[Contention, CoordinatorError], None],
     ) -> None:
         self.clock = LeaseClock(tick)
         self._kernel = kernel
@@ -68,6 +70,7 @@ class Beats:
         self._granted = granted
         self._ended = ended
         self._vanished = vanished
+        self._refused = refused
         self._first: dict[int, tuple[Contention, str]] = {}
         """Those who are first, each with the seat in which he is; by their tokens."""
         self._terms: dict[int, Contention] = {}
@@ -81,12 +84,22 @@ class Beats:
         self._again = False
         """Somebody became first while they were."""
         self._alarm = 0
+        """Number of the beat that is awaited; another one has been overtaken."""
+        self._watches: dict[int, int] = {}
+        """The same of the alarm of each term."""
 
     # -- what is heard
 
     def heard(self, contact: float) -> None:
         """A frame that was sent then has been answered."""
         self.clock.answered(contact, self._kernel.moment.now)
+
+    def linked(self, timeout: float, sent_at: float, *, created: bool) -> None:
+        """A link stands, whose handshake was sent then; ``created``: it made the session."""
+        self.clock.linked(timeout, sent_at, created=created)
+        for contention in list(self._terms.values()):
+            if contention.term is not None:  # a shorter timeout ends it earlier
+                self._watch(contention, contention.term)
 
     def seen(self, contention: Contention) -> None:
         """One has looked after his place in the queue."""
@@ -131,7 +144,7 @@ class Beats:
         """He gives it back, or gives up: his seat is about to be deleted, and others may hold it."""
         self._first.pop(contention.token, None)
         self._likely.pop(contention.token, None)
-        if self._terms.pop(contention.token, None) is not None:
+        if self._forget(contention):
             self._release(contention)
 
     # -- the beat
@@ -158,7 +171,7 @@ class Beats:
             Task(
                 ask(request),
                 finished=lambda _: self._answered(sent_at),
-                failed=lambda error: self._refused(part, error),
+                failed=lambda error: self._failed(part, error),
                 dropped=self._dropped,
                 waits_for_link=False,
             )
@@ -179,7 +192,7 @@ class Beats:
         self._grant_all()
         if self._again:
             self.beat()
-        elif self._first.keys() <= self._terms.keys():
+        elif self._first.keys() <= self._terms.keys() and (self.clock.proved or not self._first):
             self._beat_at(sent_at + self.clock.interval)
         elif self.clock.provable_at(sent_at) <= sent_at:
             self._confirm(sent_at)
@@ -216,19 +229,29 @@ class Beats:
             if contention is not None and contention.seat == first == seat:
                 self._grant(contention, seat)
 
-    def _refused(self, part: list[tuple[Contention, str]], error: Exception) -> None:
+    def _failed(self, part: list[tuple[Contention, str]], error: Exception) -> None:
         self._flying -= 1
         self._checked = {}
         due = self._kernel.moment.now + self.clock.interval
-        if isinstance(error, TransactionFailedError) and isinstance(error.error, NoNodeError):
-            due = 0.0  # what is proved of the others is told by the next
+        if isinstance(error, TransactionFailedError) and error.error is not None:
+            due = 0.0  # what is proved of the others is told by the next, without that one
             contention, seat = part[error.index]
+            self._first.pop(contention.token, None)
             if contention.seat == seat:
-                contention.first = False
-                self.seen(contention)
-                self._vanished(contention)
+                self._fell_out(contention, error.error)
         if not self._flying:
             self._beat_at(due)
+
+    def _fell_out(self, contention: Contention, error: CoordinatorError) -> None:
+        """His seat is gone, or cannot be checked: nothing more is proved of it."""
+        if isinstance(error, NoNodeError):
+            contention.first = False
+            self.seen(contention)
+            self._vanished(contention)
+        elif contention.term is not None:
+            self._lose(contention, "lapsed")
+        else:
+            self._refused(contention, error)
 
     def _beat_at(self, when: float) -> None:
         if when <= self._kernel.moment.now:
@@ -265,18 +288,25 @@ class Beats:
 
     def _watch(self, contention: Contention, term: Term) -> None:
         """See to it that the term is lost in time, and what follows from its end."""
-        if contention.term is not term or contention.token not in self._terms:
+        token = contention.token
+        if contention.term is not term or token not in self._terms:
             return
-        now = self._kernel.moment.now
-        if term.reason is None and term.stops_at <= now:
-            self._lose(contention, "lapsed")
+        due = term.stops_at if term.reason is None else term.end
+        if due > self._kernel.moment.now:
+            number = self._watches[token] = self._watches.get(token, 0) + 1
+            self._kernel.alarms.set(
+                due, lambda: self._watch(contention, term) if self._watches.get(token) == number else None
+            )
         elif term.reason is None:
-            self._kernel.alarms.set(term.stops_at, lambda: self._watch(contention, term))
-        elif term.end > now:
-            self._kernel.alarms.set(term.end, lambda: self._watch(contention, term))
+            self._lose(contention, "lapsed")
         else:
-            del self._terms[contention.token]
+            self._forget(contention)
             self._ended(contention)
+
+    def _forget(self, contention: Contention) -> bool:
+        """Watch over his term no more; return whether there was one."""
+        self._watches.pop(contention.token, None)
+        return self._terms.pop(contention.token, None) is not None
 
     def _lose(
         self,

@@ -105,6 +105,7 @@ class Kernel:
             granted=self._slots.granted,
             ended=self._slots.term_ended,
             vanished=self._slots.vanished,
+            refused=self._slots.refused,
         )
         self._ending = Ending(self, self._runner, self._slots, shared=shared)
 
@@ -352,7 +353,7 @@ class Kernel:
         # Whatever the owner of a shared client has done with his session before is not known.
         created = link.session_id != self._linked_id and not self._shared
         self._linked_id = link.session_id
-        self.beats.clock.linked(self.session.timeout, link.contact, created=created)
+        self.beats.linked(self.session.timeout, link.contact, created=created)
 
     def _prove(self) -> None:
         link = self.session.link

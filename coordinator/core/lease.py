@@ -101,6 +101,8 @@ class LeaseClock:
     def __init__(self, tick: float | None = None) -> None:
         self.end = -inf
         """No server can have expired the session before that; -inf: nothing is proved."""
+        self.proved = False
+        """Something was proved on the present link, be it that this has made the session."""
         self._tick = tick
         self._timeout = 0.0
         self._frames: deque[tuple[float, float]] = deque()  # answered at, sent at; of the present link
@@ -131,6 +133,7 @@ class LeaseClock:
         self._timeout = timeout
         self._frames.clear()
         self._beats.clear()
+        self.proved = created
         self.end = sent_at + self._believed() if created else min(self.end, sent_at + self._believed())
 
     def renewed(self) -> None:
@@ -149,7 +152,7 @@ class LeaseClock:
         """A beat that was sent no earlier than that has been answered by now: a quorum agreed to it."""
         self.synced(sent_at)
         self._beats.append((now, sent_at))
-        self._frames.append((now, sent_at))
+        self.answered(sent_at, now)
 
     def synced(self, sent_at: float) -> None:
         """A sync that was sent no earlier than that has been answered: it passed the leader.
@@ -164,6 +167,7 @@ class LeaseClock:
     def _prove(self, pinged: float) -> None:
         """The leader has heard of what was answered before that moment, in which it may have sent a ping."""
         heard = max((sent for answered, sent in self._frames if answered < pinged), default=-inf)
+        self.proved |= heard > -inf
         self.end = max(self.end, min(pinged, heard) + self._believed())
 
     def _believed(self) -> float:

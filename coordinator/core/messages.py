@@ -127,11 +127,13 @@ class Unwant:
 
 @dataclass(frozen=True, slots=True)
 class StepDown:
-    """Give back what a place in a queue holds, or held; it queues again."""
+    """Give back what a place in a queue holds, or has just lost; it queues again. Otherwise nothing."""
 
     token: int
     label: str
     waiter: Waiter | None
+    lease: int | None = None
+    """The fencing token of what is given back; None: whatever it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,11 +192,30 @@ class Slots:
         if slot is not None:
             self._trigger(slot)
 
+    def refused(self, contention: Contention, error: CoordinatorError) -> None:
+        """Give up a seat that cannot be proved to be ours: a lock for good, a latch for a while."""
+        slot = self._slots.get(contention.token)
+        if slot is None or slot.withdrawing is not None:
+            return
+        if contention.once:
+            waiting, slot.served, slot.waiting = slot.served + slot.waiting, [], []
+            self._withdraw(slot, [(call, error) for call, _ in waiting])
+        else:
+            self._kernel.tell(contention.failed(error, self._back_off(slot)))
+
     def _step_down(self, message: StepDown) -> None:
         slot = self._slots.get(message.token)
-        if slot is not None and isinstance(slot.intent, Contention) and slot.withdrawing is None:
-            self._kernel.beats.leave(slot.intent)
-            slot.intent.retire()
+        intent = None if slot is None else slot.intent
+        term = intent.term if isinstance(intent, Contention) else None
+        if slot is None or not isinstance(intent, Contention) or slot.withdrawing is not None or term is None:
+            pass  # it is over, or was given back before
+        elif message.lease not in (None, term.token):
+            pass  # that was another time
+        elif intent.once:
+            self._withdraw(slot, [])
+        else:
+            self._kernel.beats.leave(intent)
+            intent.retire()
             self._trigger(slot)
         if message.waiter is not None:
             self._kernel.effect(Settle(message.waiter))
@@ -251,16 +270,17 @@ class Slots:
             self._kernel.tell(slot.intent.failed(outcome.error, delay))
         self._kernel.effect(Refresh(slot.intent.token))
         slot.again |= outcome.again
-        if isinstance(slot.intent, Contention) and slot.withdrawing is None:
-            self._kernel.beats.seen(slot.intent)
         failed = self._serve(slot, outcome)
         self._recovered(slot, outcome)
         if slot.withdrawing is not None:
             self._begin_withdrawal(slot)
         elif failed:
             self._withdraw(slot, failed)
-        elif slot.again:
-            self._trigger(slot)
+        else:
+            if isinstance(slot.intent, Contention):
+                self._kernel.beats.seen(slot.intent)
+            if slot.again:
+                self._trigger(slot)
 
     def _serve(self, slot: Slot, outcome: Outcome) -> list[tuple[Call, CoordinatorError | None]]:
         """Answer those who waited for this outcome.

@@ -50,8 +50,11 @@ class Term:
 
     @property
     def end(self) -> float:
-        """When it ends, by the engine's clock: later with each beat until it is lost."""
-        return min(self._latest, self._clock.end)
+        """When it ends, by the engine's clock: later with each beat until it is lost.
+
+        The clock is read first: should it be that of the next session by now, then this is over already.
+        """
+        return min(self._clock.end, self._latest)
 
     @property
     def stops_at(self) -> float:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from candidates import (
+    Rival,
     acquire,
     believed,
     candidate,
@@ -14,10 +17,15 @@ from candidates import (
 )
 from fake import World
 
+from coordinator.core.contention import Contention
 from coordinator.core.ending import WITHDRAW_WITHIN
+from coordinator.core.lease import BEATS, DRIFT, GRAIN, half_tick
 from coordinator.core.requests import Check, Create, Delete, Multi
 from coordinator.core.session import Ended
-from coordinator.events import LeaseEvent, LeaseLost
+from coordinator.core.slots import BACKOFF_MAX
+from coordinator.core.term import Term
+from coordinator.errors import NoAuthError
+from coordinator.events import LeaseEvent, LeaseFailed, LeaseLost
 
 T = 10.0
 STOP = T / 10
@@ -144,3 +152,181 @@ def test_a_seat_that_is_left_on_a_shared_session_is_told(once):
     assert left(world) == queue(world) != []
     assert world.kinds("lease") == ["lease.acquired", "lease.lost", "lease.failed"]
     assert world.kinds()[-1] == "session.closed"
+
+
+# -- a session timeout that changes
+
+
+def test_a_lease_that_gets_shorter_is_lost_in_time(world):
+    """The next server grants less: the time to stop is kept, counted from the new end."""
+    one = acquire(world)
+    world.cut()
+    world.timeout = 0.4 * T
+    before = one.term.end
+    world.up(settle=False)
+    assert one.term.end < before
+    world.advance(T, alive=False)
+    lost = next(world.of(LeaseLost))
+    assert (lost.reason, lost.remaining) == ("lapsed", pytest.approx(STOP))
+
+
+# -- a seat that cannot be checked
+
+
+def refuse(world: World, one: Contention) -> None:
+    """Have the server refuse to check his seat."""
+    world.zookeeper.forbid(Check, one.seat)
+
+
+def first_and_refused(world: World, **given: Any) -> Contention:
+    """Return who is first, and cannot be proved to be."""
+    one = candidate(world, "/refused", **given)
+    world.want(one, "refused")
+    while not one.first:
+        world.reply()
+    refuse(world, one)
+    world.settle()
+    return one
+
+
+def test_a_seat_that_cannot_be_checked_does_not_end_other_leases(world):
+    """One of ours was forbidden us: it is lost, with the time to stop, and the others are kept."""
+    kept, one = acquire(world, "kept"), acquire(world, "refused", path="/refused")
+    refuse(world, one)
+    live(world, 5 * T)
+    lost = next(world.of(LeaseLost))
+    assert (lost.path, lost.reason) == ("/refused", "lapsed")
+    assert lost.remaining > STOP
+    assert (believed(world, kept), world.zookeeper.names("/refused")) == (True, ())
+
+
+def test_a_lock_whose_seat_cannot_be_checked_is_refused(world):
+    """At once, and nothing of it is left."""
+    kept = acquire(world, "kept")
+    first_and_refused(world)
+    assert isinstance(world.error("refused"), NoAuthError)
+    assert world.zookeeper.names("/refused") == ()
+    live(world, 2 * T)
+    assert believed(world, kept)
+
+
+def test_a_latch_whose_seat_cannot_be_checked_tries_again_with_backoff(world):
+    """Permissions can be mended; until then it is told, and asked ever more seldom."""
+    kept = acquire(world, "kept")
+    one = first_and_refused(world, once=False)
+    asked = len(beats(world))
+    live(world, 3 * T)
+    told = list(world.of(LeaseFailed))
+    assert 5 < len(told) < 12
+    # The regular ones; and one for each attempt, after which the others are checked without it.
+    assert len(beats(world)) - asked <= 3 * BEATS + 2 * len(told)
+    assert believed(world, kept)
+    world.zookeeper.permit()
+    live(world, BACKOFF_MAX)
+    assert believed(world, one)
+
+
+# -- a link that comes back
+
+
+@pytest.mark.parametrize("tick", [None, 2.0])
+def test_a_lease_that_lives_when_the_link_is_back_is_proved_as_soon_as_may_be(tick):
+    """Half a tick after the first answer, and not some beats later: what it lasts may be less than that."""
+    world = World(timeout=T, tick=tick)
+    world.up()
+    live(world, 5 * T)
+    one = acquire(world)
+    world.cut()
+    world.advance(0.1 * T)
+    world.up()
+    back, before = world.now, one.term.end
+    half = half_tick(T, tick)
+    world.advance(half + GRAIN)
+    assert one.term.end == pytest.approx(back + T, abs=T * DRIFT + GRAIN + 0.001)
+    assert one.term.end > before
+
+
+# -- one run at a time
+
+
+def test_a_lock_whose_seat_was_deleted_is_withdrawn_once(world):
+    """The look that finds it gone ends the lease, and with that the lock."""
+    one = acquire(world)
+    world.others(Delete(one.seat))
+    world.settle()
+    assert len(world.requests(Delete)) == 1
+
+
+# -- what is given back
+
+
+def test_a_lock_that_steps_down_is_over(world):
+    """There is no other time: its seat is deleted."""
+    one = acquire(world)
+    step_down(world, one, "stepped")
+    world.settle()
+    assert (queue(world), world.kinds("lease")) == ([], ["lease.acquired", "lease.released"])
+
+
+def test_a_latch_that_steps_down_goes_behind_the_others(world):
+    """It queues again, with another seat and another token."""
+    one = acquire(world, once=False)
+    rival, token = Rival(world), one.term.token
+    step_down(world, one, "stepped")
+    world.settle()
+    assert (queue(world), world.answers["stepped"]) == ([rival.seat, one.seat], (None, None))
+    rival.leave()
+    live(world, T)
+    assert believed(world, one)
+    assert one.term.token > token
+
+
+def test_who_holds_nothing_keeps_his_place(world):
+    """His lease was lost while he gave it back: that says nothing about his next place."""
+    one = acquire(world, once=False)
+    token = one.term.token
+    world.others(Delete(one.seat))
+    rivals = [Rival(world), Rival(world)]
+    world.settle()
+    rivals += [Rival(world)]
+    place = queue(world)
+    step_down(world, one)
+    world.settle()
+    assert queue(world) == place
+    rivals[0].leave()
+    rivals[1].leave()
+    live(world, T)
+    assert believed(world, one)
+    step_down(world, one, lease=token)
+    world.settle()
+    assert believed(world, one)
+    step_down(world, one, lease=one.term.token)
+    world.settle()
+    assert queue(world)[0] == rivals[2].seat
+
+
+# -- read by any thread
+
+
+def test_the_end_of_one_session_is_not_taken_for_that_of_the_next():
+    """The reader is interrupted; meanwhile the term ends, and another session begins."""
+
+    class Clock:
+        ends, then = 10.0, None
+
+        @property
+        def end(self) -> float:
+            if self.then is not None:
+                deed, self.then = self.then, None
+                deed()
+            return self.ends
+
+    clock = Clock()
+    term = Term("/q/seat", 1, 0x1000, STOP, clock)  # type: ignore[arg-type]
+
+    def meanwhile() -> None:
+        term.over("expired", 5.0)
+        clock.ends = 100.0
+
+    clock.then = meanwhile
+    assert not term.held(50.0)

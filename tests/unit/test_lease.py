@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.core.lease import DRIFT, GRAIN, LeaseClock, beat_interval
+from coordinator.core.lease import DRIFT, GRAIN, SAMPLES, LeaseClock, beat_interval
 
 T = 12.0
 TICK = 2.0
@@ -134,6 +134,16 @@ def test_another_session_has_nothing():
         lease.beaten(number * 2.0, number * 2.0 + 0.1)
     lease.renewed()
     assert lease.end == -inf
+
+
+def test_what_is_remembered_is_bounded():
+    """Locks that are taken and given back a hundred times a second send as many beats."""
+    lease = clock()
+    for number in range(5000):
+        lease.beaten(number / 100, number / 100 + 0.001)
+    assert len(lease._frames) <= 2 * SAMPLES + 2
+    assert len(lease._beats) < 3
+    assert lease.end == pytest.approx(50.0 - TICK / 2 + believed(), abs=2 * T / SAMPLES)
 
 
 class Cluster:

@@ -145,6 +145,11 @@ class Contention(Intent):
         self.czxid = self.owner = 0
         self.first = False
 
+    @property
+    def tidy(self) -> bool:
+        """Whether no seat that was left may still stand."""
+        return not self._spent
+
     def expired(self) -> tuple[Draft, ...]:
         """The seat went with its session, or will: it is not ours any more."""
         self.retire()

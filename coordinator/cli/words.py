@@ -41,10 +41,25 @@ from coordinator.models import hex_id
 __all__ = ["style_of", "words_of"]
 
 _STYLES: dict[str, tuple[type, ...]] = {
-    "green": (SessionEstablished, SessionResumed, EphemeralCreated, EphemeralRecreated, RecoveryCompleted),
+    "green": (
+        SessionEstablished,
+        SessionResumed,
+        EphemeralCreated,
+        EphemeralRecreated,
+        RecoveryCompleted,
+        LeaseAcquired,
+    ),
     "yellow": (SessionSuspended, ConnectionClosed, ConnectionFailed, EphemeralConflict, EventsDropped),
-    "red": (SessionExpired, SessionLapsed, EphemeralFailed, ZnodeUnreadable),
-    "cyan": (ZnodeCreated, ZnodeChanged, ZnodeDeleted, ChildrenChanged, EphemeralRemoved),
+    "red": (SessionExpired, SessionLapsed, EphemeralFailed, ZnodeUnreadable, LeaseLost, LeaseFailed),
+    "cyan": (
+        ZnodeCreated,
+        ZnodeChanged,
+        ZnodeDeleted,
+        ChildrenChanged,
+        EphemeralRemoved,
+        LeaseReleased,
+        LeaderChanged,
+    ),
 }
 
 

@@ -10,8 +10,9 @@ session::
                                                                   |
     end = min(sent(A) - tick/2, sent(X)) + timeout - drift  <-----+
 
-B is the newest beat that was answered, A the newest one that was answered before B was sent, X the
-newest frame of any kind that was answered before ``sent(A) - tick/2``. Why:
+B is the newest beat that was answered, A the newest one that had been answered when B was sent, on the
+same look at the clock or before, X the newest frame of any kind that was answered before
+``sent(A) - tick/2``. Why:
 
 1. A server that is not the leader reports the sessions it has heard of only in its replies to the
    leader's pings, which go out every tick/2. The last of them before A was committed was sent no

@@ -45,7 +45,7 @@ class LeaseReleased(LeaseEvent):
 
 
 class LeaseFailed(BaseEvent):
-    """The server refused to let a latch queue, or the znode of a lock or latch could not be removed."""
+    """The server refused to let a latch queue, or a seat could not be removed."""
 
     kind: Literal["lease.failed"] = "lease.failed"
     path: str

@@ -31,6 +31,11 @@ PATHS = ("/w/1", "/w/2")
 
 COMMON: dict[str, Any] = {"at": datetime.now(UTC), "epoch": 1, "session_id": 0xA}
 FIELDS: dict[str, Any] = {
+    "token": 7,
+    "identity": "host-1",
+    "remaining": 0.5,
+    "leader": "host-1",
+    "previous": None,
     "server": "zk1:2181",
     "cause": "refused",
     "timeout": 2.0,
@@ -63,7 +68,8 @@ FIELDS: dict[str, Any] = {
 def make(kind: type[events.BaseEvent], seq: int = 1, **given: Any) -> Any:
     """Return an event of that class, with whatever it needs."""
     needed = {name: FIELDS[name] for name in kind.model_fields if name in FIELDS}
-    return kind.model_validate({**COMMON, **needed, "seq": seq, **given})
+    own = {"reason": "lapsed"} if kind is events.LeaseLost else {}
+    return kind.model_validate({**COMMON, **needed, **own, "seq": seq, **given})
 
 
 def recovery() -> list[events.BaseEvent]:

@@ -79,6 +79,16 @@ def test_beats_that_were_under_way_together_do_not_prove_each_other():
     assert lease.end == pytest.approx(min(6.0 - TICK / 2, 0.0) + believed())
 
 
+def test_a_beat_sent_as_the_last_one_is_answered_proves_that_one():
+    """Whoever is waiting for a lease sends the second one upon the answer to the first, on the same look at
+    the clock."""
+    lease = clock()
+    lease.answered(0.0, 0.1)
+    lease.beaten(4.0, 4.1)
+    lease.beaten(4.1, 4.2)
+    assert lease.end == pytest.approx(believed())
+
+
 def test_in_good_order_a_lease_is_two_thirds_of_the_timeout():
     """After each beat; half of it when the next one comes."""
     lease, interval = clock(), beat_interval(T)

@@ -11,7 +11,6 @@ import sys
 import pytest
 
 import coordinator
-from coordinator import errors
 
 MODULES = [
     coordinator,

@@ -144,10 +144,11 @@ class _Holder(HolderHandle[_Queue]):
             raise
 
     def _give(self, seat: _Queue | None, timeout: float | None) -> bool:
+        wanted = None if timeout is None else checked_timeout(timeout)
         if seat is None or seat._lease is None:
             return True
         try:
-            return seat._give_back(seat._lease, timeout)
+            return seat._give_back(seat._lease, wanted)
         finally:
             if seat.closed:  # otherwise it was refused, and is held as before
                 self._stand_up(seat)

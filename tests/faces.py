@@ -85,7 +85,7 @@ class Twin:
 
     def __next__(self) -> Any:
         try:
-            return self._loop.call(_next(self._target))
+            return self._twin(self._loop.call(_next(self._target)))
         except StopAsyncIteration:
             raise StopIteration from None
 
@@ -103,7 +103,7 @@ class Twin:
 
 
 async def _invoke(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    result = function(*args, **kwargs)
+    result = function(*(one._target if isinstance(one, Twin) else one for one in args), **kwargs)
     return await result if inspect.isawaitable(result) else result
 
 

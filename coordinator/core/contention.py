@@ -55,6 +55,13 @@ from coordinator.errors import (
 from coordinator.events import LeaseFailed
 from coordinator.models import ACL, Contender, Stat, hex_id
 
+WAYS: dict[Dialect, str] = {
+    "kazoo": 'dialect="kazoo"',
+    "curator-lock": 'lock() with dialect="curator"',
+    "curator-latch": 'lead() or latch() with dialect="curator"',
+}
+"""How one queues there."""
+
 ROUNDS = 16
 """How often one run looks again when others come and go under its hands."""
 
@@ -278,8 +285,7 @@ class Contention(Intent):
         queued = seats(names, self.dialect)
         others = foreign(names, self.dialect)
         if others is not None:
-            hint = "kazoo" if others == "kazoo" else "curator"
-            found = f'the queue of another kind of client ({others}); use dialect="{hint}", or another path'
+            found = f"the queue of another kind of client ({others}); use {WAYS[others]}, or another path"
         elif queued or stat is None:
             found = ""
         elif stat.ephemeral_owner:

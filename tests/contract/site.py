@@ -41,6 +41,10 @@ class Call:
     def __init__(self, future: Future[Any]) -> None:
         self._future = future
 
+    @property
+    def done(self) -> bool:
+        return self._future.done()
+
     def value(self) -> Any:
         return self._future.result(PATIENCE)
 

@@ -251,6 +251,8 @@ class _Kept(Handle):
 
         Cancellation: it is given up all the same.
         """
+        if not self._engine.forked:
+            self._bridge.check()  # while it is still to be closed
         question = self._withdrawal(timeout)
         if question is None:
             return

@@ -10,46 +10,48 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from coordinator.awaiting import _changes, _Kept, ask
-from coordinator.contending import (
-    Candidature,
-    LeaderViewHandle,
-    LeaseHandle,
-    QueueHandle,
-    already,
-    patience,
-)
+from coordinator.contending import Candidature
 from coordinator.core.term import Term
 from coordinator.engine.engine import Engine
 from coordinator.engine.logs import logger
 from coordinator.engine.waiters import LoopBridge
-from coordinator.errors import ConfigurationError, CoordinatorError, OperationTimeoutError
+from coordinator.errors import ClosedError, ConfigurationError, CoordinatorError, OperationTimeoutError
+from coordinator.leases import (
+    HolderHandle,
+    LeaderViewHandle,
+    LeaseHandle,
+    LossHandle,
+    QueueHandle,
+    patience,
+)
 from coordinator.models import Contender
-from coordinator.questions import Questions, checked_timeout
+from coordinator.questions import Question, Questions, checked_flags, checked_timeout
 
 R = TypeVar("R")
 
 
-class AsyncLoss:
+class AsyncLoss(LossHandle):
     """Whether a lease is lost: true from then on, and can be waited for."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Engine, bridge: LoopBridge) -> None:
+        super().__init__(engine)
+        self._bridge = bridge
         self._event = asyncio.Event()
-
-    def __bool__(self) -> bool:
-        return self.is_set()
-
-    def is_set(self) -> bool:
-        """Return whether it is lost."""
-        return self._event.is_set()
 
     async def wait(self, timeout: float | None = None) -> bool:
         """Wait for that many seconds, without limit by default; return whether it is lost."""
+        self._engine.check_process()
+        self._bridge.check()
         try:
             async with asyncio.timeout(None if timeout is None else checked_timeout(timeout)):
                 await self._event.wait()
         except TimeoutError:
             return self.is_set()
         return True
+
+    def _fire(self) -> None:
+        self._fired = True  # at once, for a loop that is busy
+        self._bridge.call(self._event.set)
 
 
 class AsyncLease(LeaseHandle):
@@ -66,31 +68,40 @@ class AsyncLease(LeaseHandle):
         super().__init__(engine, wish, term)
         self._bridge = bridge
         self._release = release
-        self._ended = AsyncLoss()
-        self.lost = self._ended
+        self.lost = AsyncLoss(engine, bridge)
         """Fires ``stop_within`` before the lease ends, and as soon as it is known to be lost otherwise."""
-        self._silent = False
-        """Its end is the wish of its holder, who need not be told."""
         self._body: asyncio.Task[Any] | None = None
         """Is cancelled when it is lost."""
+        self._cancelling = 0
+        """How many had cancelled that before it began."""
         self._cancelled = False
         self._telling: asyncio.Task[None] | None = None
 
     def _fire(self) -> None:
+        self.lost._fire()
         self._bridge.call(self._told)
 
     def _told(self) -> None:
-        self._ended._event.set()
         if self._silent:
             return
-        self._stop_body()
+        if self._body is not None and not self._body.done():
+            self._cancelled = True
+            self._body.cancel()
         if self._wish.on_lost is not None:
             self._telling = self._bridge.loop.create_task(self._call(self._wish.on_lost))
 
-    def _stop_body(self) -> None:
-        if self._body is not None and not self._body.done() and not self._cancelled:
-            self._cancelled = True
-            self._body.cancel()
+    def _bind(self) -> None:
+        """Have the task that runs cancelled when it is lost."""
+        self._body = asyncio.current_task()
+        self._cancelling = 0 if self._body is None else self._body.cancelling()
+
+    def _unbind(self) -> bool:
+        """Cancel it no more; return whether a cancellation that arrives now is ours alone.
+
+        The rules are those of ``asyncio.timeout``: what others have asked for is passed on.
+        """
+        body, self._body = self._body, None
+        return self._cancelled and body is not None and body.uncancel() <= self._cancelling
 
     async def _call(self, on_lost: Callable[[Any], object]) -> None:
         try:
@@ -131,16 +142,25 @@ class _Queue(_Kept, QueueHandle[AsyncLease]):
 
     async def _give_back(self, lease: AsyncLease, timeout: float | None) -> bool:
         seconds = patience(lease, timeout)
-        lease._silent = lease.reason is None
+        self._bridge.check()
+        self._hush()
+        self._shut()
         try:
-            await self.close(seconds)
-        except OperationTimeoutError:
+            return await self._done(self._questions.unwant(self._token, f"release {self._label}", seconds))
+        finally:
+            self._forget()
+
+    async def _done(self, question: Question[None]) -> bool:
+        """Ask for it, and return whether that is certain to be done."""
+        try:
+            await ask(self._engine, self._bridge, question)
+        except (OperationTimeoutError, ClosedError):
             return False
         return True
 
 
-class _Holder:
-    """What queues for one lease at a time."""
+class _Holder(HolderHandle[_Queue]):
+    """What queues for one lease at a time, in an event loop."""
 
     def __init__(
         self,
@@ -153,23 +173,9 @@ class _Holder:
         cancel_on_loss: bool,
         here: Callable[[], LoopBridge],
     ) -> None:
-        self._engine = engine
-        self._questions = questions
-        self._wish = wish
-        self._timeout = timeout
-        self._check_open = check_open
+        super().__init__(engine, questions, wish, timeout, check_open)
         self._cancel_on_loss = cancel_on_loss
         self._here = here
-        self._seat: _Queue | None = None
-
-    def __repr__(self) -> str:
-        seat = self._seat
-        return f"<{type(self).__name__} {self._wish.path} {'free' if seat is None else seat._state()}>"
-
-    @property
-    def path(self) -> str:
-        """The znode below which the queue stands."""
-        return self._wish.path
 
     @property
     def lease(self) -> AsyncLease | None:
@@ -177,53 +183,50 @@ class _Holder:
         seat = self._seat
         return None if seat is None else seat.lease
 
-    async def _take(self, timeout: float | None) -> AsyncLease:
-        self._check_open()
+    async def _take(self, timeout: float | None, *, block: bool = False) -> AsyncLease:
+        limit = self._patience(timeout)
         bridge = self._here()
-        limit = self._timeout if timeout is None else timeout
-        if self._seat is not None and not self._over(self._seat):
-            raise already(self._wish)
-        question_of = self._questions.acquire
-        seat = self._seat = _Queue(self._engine, self._questions, self._wish, once=True, bridge=bridge)
+
+        def make() -> _Queue:
+            return _Queue(self._engine, self._questions, self._wish, once=True, bridge=bridge)
+
+        seat = self._sit(make, block=block)
         try:
-            await ask(self._engine, bridge, question_of(seat._intent, self._wish.label, limit))
+            await ask(self._engine, bridge, self._questions.acquire(seat._intent, self._wish.label, limit))
             return seat._granted()
         except BaseException:
             seat._abandon()
-            self._seat = None
+            self._stand_up(seat)
             raise
 
-    @staticmethod
-    def _over(seat: _Queue) -> bool:
-        return seat.closed or (seat._lease is not None and not seat._lease.held)
-
-    async def _give(self, timeout: float | None) -> bool:
-        seat = self._seat
+    async def _give(self, seat: _Queue | None, timeout: float | None) -> bool:
+        wanted = None if timeout is None else checked_timeout(timeout)
         if seat is None or seat._lease is None:
             return True
         try:
-            return await seat._give_back(seat._lease, timeout)
+            return await seat._give_back(seat._lease, wanted)
         finally:
-            self._seat = None
+            if seat.closed:  # otherwise it was refused, and is held as before
+                self._stand_up(seat)
 
     async def _enter(self, timeout: float | None = None) -> AsyncLease:
-        lease = await self._take(timeout)
+        lease = await self._take(timeout, block=True)
+        if self._cancel_on_loss and lease._is_lost:  # between the grant and here: there is no body yet
+            await self._give(self._block, None)
+            raise lease._lost_error()
         if self._cancel_on_loss:
-            lease._body = asyncio.current_task()
-            if lease.lost:  # between the grant and here
-                lease._stop_body()
+            lease._bind()
         return lease
 
     async def _leave(self, error: BaseException | None, *, tells: bool) -> None:
-        """Give it back; say that it was lost before, where that is to be said."""
-        lease = None if self._seat is None else self._seat._lease
-        if lease is None:
+        """End the block: give back what it held; say that it was lost before, where that is to be said."""
+        seat = self._block
+        lease = None if seat is None else seat._lease
+        if lease is None or self._engine.forked:
             return
-        body, lease._body = lease._body, None
+        cancelled = lease._unbind() and isinstance(error, asyncio.CancelledError)
         lost = lease._is_lost and lease.reason != "released"
-        ours = lease._cancelled and body is not None and body.uncancel() == 0
-        cancelled = ours and isinstance(error, asyncio.CancelledError)
-        await self._give(None)
+        await self._give(seat, None)
         if cancelled or (tells and lost and error is None):
             raise lease._lost_error() from error
 
@@ -243,7 +246,7 @@ class AsyncLock(_Holder):
 
     async def release(self, timeout: float | None = None) -> bool:
         """Give it back, as ``Lease.release``."""
-        return await self._give(timeout)
+        return await self._give(self._seat, timeout)
 
     async def __aenter__(self) -> AsyncLease:
         return await self._enter()
@@ -269,7 +272,7 @@ class AsyncCandidacy(_Holder):
 
     async def resign(self, timeout: float | None = None) -> bool:
         """Give it back, as ``Lease.release``."""
-        return await self._give(timeout)
+        return await self._give(self._seat, timeout)
 
     async def hold(self, work: Callable[[AsyncLease], Awaitable[R]], timeout: float | None = None) -> R:
         """Campaign, call ``work(lease)``, resign; return what it returned.
@@ -300,10 +303,12 @@ class AsyncLatch(_Queue):
     """A standing wish to lead: queues in the background, and again after each loss."""
 
     async def _give_back(self, lease: AsyncLease, timeout: float | None) -> bool:
-        if self._lease is lease and lease.reason is None and not self._over:
+        seconds = patience(lease, timeout)
+        self._bridge.check()
+        if lease.reason is None:
             lease._silent = True
-            await ask(self._engine, self._bridge, self._questions.step_down(self._token, self._label))
-        return True
+        question = self._questions.step_down(self._token, lease.token, f"release {self._label}", seconds)
+        return await self._done(question)
 
     async def wait(self, timeout: float | None = None) -> AsyncLease:
         """Wait until we lead, and return the lease."""
@@ -329,9 +334,9 @@ class AsyncLatch(_Queue):
 
         Cancellation: it is left all the same.
         """
-        lease = self.lease
-        if lease is not None:
-            lease._silent = not notify
+        checked_flags(notify=notify)
+        if not notify and not self._engine.forked:
+            self._hush()
         await super().close(timeout)
 
 

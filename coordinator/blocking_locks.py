@@ -8,40 +8,40 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from coordinator.blocking import _changes, _Kept, ask
-from coordinator.contending import (
-    Candidature,
-    LeaderViewHandle,
-    LeaseHandle,
-    QueueHandle,
-    already,
-    patience,
-)
+from coordinator.contending import Candidature
 from coordinator.core.term import Term
 from coordinator.engine.engine import Engine
 from coordinator.engine.logs import logger
-from coordinator.errors import ConfigurationError, CoordinatorError, OperationTimeoutError
+from coordinator.errors import ClosedError, ConfigurationError, CoordinatorError, OperationTimeoutError
+from coordinator.leases import (
+    HolderHandle,
+    LeaderViewHandle,
+    LeaseHandle,
+    LossHandle,
+    QueueHandle,
+    patience,
+)
 from coordinator.models import Contender
-from coordinator.questions import Questions, checked_timeout
+from coordinator.questions import Question, checked_flags, checked_timeout
 
 R = TypeVar("R")
 
 
-class Loss:
+class Loss(LossHandle):
     """Whether a lease is lost: true from then on, and can be waited for."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
         self._event = threading.Event()
-
-    def __bool__(self) -> bool:
-        return self.is_set()
-
-    def is_set(self) -> bool:
-        """Return whether it is lost."""
-        return self._event.is_set()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for that many seconds, without limit by default; return whether it is lost."""
+        self._engine.check_process()
         return self._event.wait(None if timeout is None else checked_timeout(timeout))
+
+    def _fire(self) -> None:
+        self._fired = True
+        self._event.set()
 
 
 class Lease(LeaseHandle):
@@ -52,21 +52,18 @@ class Lease(LeaseHandle):
     ) -> None:
         super().__init__(engine, wish, term)
         self._release = release
-        self._ended = Loss()
-        self.lost = self._ended
+        self.lost = Loss(engine)
         """Fires ``stop_within`` before the lease ends, and as soon as it is known to be lost otherwise."""
-        self._silent = False
-        """Its end is the wish of its holder, who need not be told."""
         if wish.on_lost is not None:
             name = f"{engine.name}-on-lost"
             threading.Thread(target=self._call, args=(wish.on_lost,), name=name, daemon=True).start()
 
     def _fire(self) -> None:
-        self._ended._event.set()
+        self.lost._fire()
 
     def _call(self, on_lost: Callable[[Any], object]) -> None:
         """Wait for the loss, and tell of it: the thread stands ready, because then there is little time."""
-        self._ended.wait()
+        self.lost.wait()
         if self._silent:
             return
         try:
@@ -110,41 +107,24 @@ class _Queue(_Kept, QueueHandle[Lease]):
 
     def _give_back(self, lease: Lease, timeout: float | None) -> bool:
         seconds = patience(lease, timeout)
-        lease._silent = lease.reason is None
+        self._hush()
+        self._shut()
         try:
-            self.close(seconds)
-        except OperationTimeoutError:
+            return self._done(self._questions.unwant(self._token, f"release {self._label}", seconds))
+        finally:
+            self._forget()
+
+    def _done(self, question: Question[None]) -> bool:
+        """Ask for it, and return whether that is certain to be done."""
+        try:
+            ask(self._engine, question)
+        except (OperationTimeoutError, ClosedError):
             return False
         return True
 
 
-class _Holder:
-    """What queues for one lease at a time."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        questions: Questions,
-        wish: Candidature,
-        timeout: float | None,
-        check_open: Callable[[], None],
-    ) -> None:
-        self._engine = engine
-        self._questions = questions
-        self._wish = wish
-        self._timeout = timeout
-        self._check_open = check_open
-        self._busy = threading.Lock()
-        self._seat: _Queue | None = None
-
-    def __repr__(self) -> str:
-        seat = self._seat
-        return f"<{type(self).__name__} {self._wish.path} {'free' if seat is None else seat._state()}>"
-
-    @property
-    def path(self) -> str:
-        """The znode below which the queue stands."""
-        return self._wish.path
+class _Holder(HolderHandle[_Queue]):
+    """What queues for one lease at a time, in threads."""
 
     @property
     def lease(self) -> Lease | None:
@@ -152,33 +132,37 @@ class _Holder:
         seat = self._seat
         return None if seat is None else seat.lease
 
-    def _take(self, timeout: float | None) -> Lease:
-        self._check_open()
-        limit = self._timeout if timeout is None else timeout
-        with self._busy:
-            if self._seat is not None and not self._over(self._seat):
-                raise already(self._wish)
-            seat = self._seat = _Queue(self._engine, self._questions, self._wish, once=True)
+    def _take(self, timeout: float | None, *, block: bool = False) -> Lease:
+        limit = self._patience(timeout)
+        seat = self._sit(lambda: _Queue(self._engine, self._questions, self._wish, once=True), block=block)
         try:
             ask(self._engine, self._questions.acquire(seat._intent, self._wish.label, limit))
             return seat._granted()
         except BaseException:
             seat._abandon()
-            self._seat = None
+            self._stand_up(seat)
             raise
 
-    @staticmethod
-    def _over(seat: _Queue) -> bool:
-        return seat.closed or (seat._lease is not None and not seat._lease.held)
-
-    def _give(self, timeout: float | None) -> bool:
-        seat = self._seat
+    def _give(self, seat: _Queue | None, timeout: float | None) -> bool:
+        wanted = None if timeout is None else checked_timeout(timeout)
         if seat is None or seat._lease is None:
             return True
         try:
-            return seat._give_back(seat._lease, timeout)
+            return seat._give_back(seat._lease, wanted)
         finally:
-            self._seat = None
+            if seat.closed:  # otherwise it was refused, and is held as before
+                self._stand_up(seat)
+
+    def _leave(self, error: BaseException | None, *, tells: bool) -> None:
+        """End the block: give back what it held; say that it was lost before, where that is to be said."""
+        seat = self._block
+        lease = None if seat is None else seat._lease
+        if lease is None or self._engine.forked:
+            return
+        lost = lease._is_lost and lease.reason != "released"
+        self._give(seat, None)
+        if tells and lost and error is None:
+            raise lease._lost_error()
 
 
 class Lock(_Holder):
@@ -198,24 +182,21 @@ class Lock(_Holder):
             OperationTimeoutError: there was no link.
             AlreadyHeldError: this object holds it, or waits for it.
             NotAQueueError: the path holds something else.
+            ZnodeError: the server refused it. After any of these nothing is left in the queue.
         """
         return self._take(timeout)
 
     def release(self, timeout: float | None = None) -> bool:
         """Give it back, as ``Lease.release``."""
-        return self._give(timeout)
+        return self._give(self._seat, timeout)
 
     def __enter__(self) -> Lease:
-        return self.acquire()
+        return self._take(None, block=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        lease = None if self._seat is None else self._seat._lease
-        lost = lease is not None and lease._is_lost and lease.reason != "released"
-        self.release()
-        if lost and lease is not None and error is None:
-            raise lease._lost_error()
+        self._leave(error, tells=True)
 
 
 class Candidacy(_Holder):
@@ -230,7 +211,7 @@ class Candidacy(_Holder):
 
     def resign(self, timeout: float | None = None) -> bool:
         """Give it back, as ``Lease.release``."""
-        return self._give(timeout)
+        return self._give(self._seat, timeout)
 
     def hold(self, work: Callable[[Lease], R], timeout: float | None = None) -> R:
         """Campaign, call ``work(lease)``, resign; return what it returned.
@@ -239,29 +220,30 @@ class Candidacy(_Holder):
         """
         if not callable(work):
             raise ConfigurationError(f"hold() takes a callable, got {type(work).__name__}")
-        lease = self.campaign(timeout)
+        lease = self._take(timeout, block=True)
         try:
             return work(lease)
         finally:
-            self.resign()
+            self._leave(None, tells=False)
 
     def __enter__(self) -> Lease:
-        return self.campaign()
+        return self._take(None, block=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.resign()
+        self._leave(error, tells=False)
 
 
 class Latch(_Queue):
     """A standing wish to lead: queues in the background, and again after each loss."""
 
     def _give_back(self, lease: Lease, timeout: float | None) -> bool:
-        if self._lease is lease and lease.reason is None and not self._over:
+        seconds = patience(lease, timeout)
+        if lease.reason is None:
             lease._silent = True
-            ask(self._engine, self._questions.step_down(self._token, self._label))
-        return True
+        question = self._questions.step_down(self._token, lease.token, f"release {self._label}", seconds)
+        return self._done(question)
 
     def wait(self, timeout: float | None = None) -> Lease:
         """Wait until we lead, and return the lease.
@@ -298,9 +280,9 @@ class Latch(_Queue):
         Raises:
             OperationTimeoutError: that was not confirmed in time; it is seen to later.
         """
-        lease = self.lease
-        if lease is not None:
-            lease._silent = not notify
+        checked_flags(notify=notify)
+        if not notify and not self._engine.forked:
+            self._hush()
         super().close(timeout)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self, TypeVar
 
-from coordinator.contending import Candidature, candidature, dialect_of
+from coordinator.contending import Candidature, candidature, dialect_of, queue_path
 from coordinator.core.layout import check_path, deletable
 from coordinator.core.requests import Create
 from coordinator.core.seats import Dialect
@@ -244,7 +244,7 @@ class Face:
     def _observed(self, path: str, dialect: str, timeout: float | None) -> tuple[str, Dialect]:
         self._check_open()
         self._questions.limit(timeout)
-        return deletable(path), dialect_of(dialect, "lead")
+        return queue_path(path, "observe"), dialect_of(dialect, "lead")
 
     def _want(self, handle: Handle, timeout: float | None) -> Question[None]:
         return self._questions.want(handle._intent, handle._label, timeout)

@@ -209,10 +209,12 @@ class Questions:
             lambda waiter: Want(intent, label, deadline, seconds, waiter), seconds, _nothing
         )
 
-    def step_down(self, token: int, label: str) -> Question[None]:
-        """Ask for a place in a queue to be given back for another one."""
-        seconds, _ = self.limit(None)
-        return self._question(lambda waiter: StepDown(token, label, waiter), seconds, _nothing)
+    def step_down(self, token: int, lease: int, label: str, timeout: float) -> Question[None]:
+        """Ask for a lease to be given back, and to queue for another one; answered when its znode is gone."""
+        seconds, deadline = self.limit(timeout)
+        return self._question(
+            lambda waiter: StepDown(token, label, waiter, lease, deadline, seconds), seconds, _nothing
+        )
 
     def contenders(
         self, path: str, dialect: Dialect, timeout: float | None, most: int | None

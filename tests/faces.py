@@ -17,12 +17,13 @@ from typing import Any, TypeAlias
 
 import coordinator
 from coordinator import AsyncCoordinator, Coordinator
+from coordinator.testing.memory import MemoryEnsemble
 
 LIMIT = 60.0
 """Seconds after which a call in the loop is taken for one that hangs."""
 
 Face: TypeAlias = Callable[..., Any]
-"""Makes a coordinator, with the arguments of ``Coordinator``."""
+"""Makes a coordinator: of hosts or an ensemble in memory, and with the settings of ``Coordinator``."""
 
 _ASYNC = tuple(getattr(coordinator, name) for name in coordinator.__all__ if name.startswith("Async"))
 
@@ -63,7 +64,7 @@ class Twin:
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._target, name)
         if not inspect.ismethod(value):
-            return value
+            return self._twin(value)
 
         def call(*args: Any, **kwargs: Any) -> Any:
             return self._twin(self._loop.call(_invoke(value, args, kwargs)))
@@ -84,16 +85,25 @@ class Twin:
 
     def __next__(self) -> Any:
         try:
-            return self._loop.call(_next(self._target))
+            return self._twin(self._loop.call(_next(self._target)))
         except StopAsyncIteration:
             raise StopIteration from None
+
+    def __bool__(self) -> bool:
+        return bool(self._target)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Twin) and self._target is other._target
+
+    def __hash__(self) -> int:
+        return hash(self._target)
 
     def __repr__(self) -> str:
         return repr(self._target)
 
 
 async def _invoke(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    result = function(*args, **kwargs)
+    result = function(*(one._target if isinstance(one, Twin) else one for one in args), **kwargs)
     return await result if inspect.isawaitable(result) else result
 
 
@@ -101,15 +111,27 @@ async def _next(iterator: AsyncIterator[Any]) -> Any:
     return await anext(iterator)
 
 
+def _blocking(where: Any, **settings: Any) -> Coordinator:
+    return where.coordinator(**settings) if _in_memory(where) else Coordinator(where, **settings)
+
+
+def _asyncio(where: Any, **settings: Any) -> AsyncCoordinator:
+    return where.async_coordinator(**settings) if _in_memory(where) else AsyncCoordinator(where, **settings)
+
+
+def _in_memory(where: object) -> bool:
+    return isinstance(where, MemoryEnsemble)
+
+
 @contextmanager
 def made(kind: str) -> Iterator[Face]:
     """The factory of one face; what it needs ends with it."""
     if kind == "blocking":
-        yield Coordinator
+        yield _blocking
         return
     loop = Loop()
     try:
-        yield lambda *args, **kwargs: Twin(loop, AsyncCoordinator(*args, **kwargs))
+        yield lambda where, **settings: Twin(loop, _asyncio(where, **settings))
     finally:
         left = loop.stop()
     assert left == []

@@ -55,6 +55,13 @@ from coordinator.errors import (
 from coordinator.events import LeaseFailed
 from coordinator.models import ACL, Contender, Stat, hex_id
 
+WAYS: dict[Dialect, str] = {
+    "kazoo": 'dialect="kazoo"',
+    "curator-lock": 'lock() with dialect="curator"',
+    "curator-latch": 'lead() or latch() with dialect="curator"',
+}
+"""How one queues there."""
+
 ROUNDS = 16
 """How often one run looks again when others come and go under its hands."""
 
@@ -144,6 +151,11 @@ class Contention(Intent):
         self.seat = self.place = self.term = None
         self.czxid = self.owner = 0
         self.first = False
+
+    @property
+    def tidy(self) -> bool:
+        """Whether no seat that was left may still stand."""
+        return not self._spent
 
     def expired(self) -> tuple[Draft, ...]:
         """The seat went with its session, or will: it is not ours any more."""
@@ -273,8 +285,7 @@ class Contention(Intent):
         queued = seats(names, self.dialect)
         others = foreign(names, self.dialect)
         if others is not None:
-            hint = "kazoo" if others == "kazoo" else "curator"
-            found = f'the queue of another kind of client ({others}); use dialect="{hint}", or another path'
+            found = f"the queue of another kind of client ({others}); use {WAYS[others]}, or another path"
         elif queued or stat is None:
             found = ""
         elif stat.ephemeral_owner:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import inf
 from typing import Any, Literal, TypeAlias
 
 from coordinator.core.intent import Intent, Made
@@ -127,13 +128,18 @@ class Unwant:
 
 @dataclass(frozen=True, slots=True)
 class StepDown:
-    """Give back what a place in a queue holds, or has just lost; it queues again. Otherwise nothing."""
+    """Give back what a place in a queue holds, or has just lost; it queues again. Otherwise nothing.
+
+    With a waiter: settle it when nothing is left of that.
+    """
 
     token: int
     label: str
     waiter: Waiter | None
     lease: int | None = None
     """The fencing token of what is given back; None: whatever it is."""
+    deadline: float = inf
+    timeout: float = inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,21 +204,32 @@ class Slots:
             self._kernel.tell(contention.failed(error, self._back_off(slot)))
 
     def _step_down(self, message: StepDown) -> None:
-        slot = self._slots.get(message.token)
+        slot, kernel = self._slots.get(message.token), self._kernel
         intent = None if slot is None else slot.intent
-        term = intent.term if isinstance(intent, Contention) else None
-        if slot is None or not isinstance(intent, Contention) or slot.withdrawing is not None or term is None:
-            pass  # it is over, or was given back before
-        elif message.lease not in (None, term.token):
-            pass  # that was another time
-        elif intent.once:
-            self._withdraw(slot, [])
-        else:
-            self._kernel.beats.leave(intent)
+        if slot is None or not isinstance(intent, Contention) or slot.withdrawing is not None:
+            if message.waiter is not None:
+                error = ClosedError(f"{message.label}: it was closed")
+                kernel.effect(Settle(message.waiter, error=error))
+            return
+        calls: list[Call] = []
+        if message.waiter is not None:
+            late = kernel.too_late
+            calls += [
+                kernel.calls.add(message.waiter, message.label, message.timeout, message.deadline, late)
+            ]
+        if intent.term is not None and message.lease in (None, intent.term.token):
+            if intent.once:
+                self._withdraw(slot, [(call, None) for call in calls])
+                return
+            kernel.beats.leave(intent)
             intent.retire()
             self._trigger(slot)
-        if message.waiter is not None:
-            self._kernel.effect(Settle(message.waiter))
+        if intent.tidy:  # that was another time, or was given back before
+            for call in calls:
+                kernel.calls.answer(call)
+        else:
+            slot.waiting += [(call, False) for call in calls]  # each run first deletes what was left
+            self._trigger(slot)
 
     # -- running
 

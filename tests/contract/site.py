@@ -26,6 +26,7 @@ from coordinator.testing import (
     watches,
 )
 from coordinator.testing.memory import MemoryEnsemble
+from tests.faces import Face, Twin, made
 from tests.support import PATIENCE, new_place
 
 SHORT = 0.2
@@ -40,6 +41,10 @@ class Call:
     def __init__(self, future: Future[Any]) -> None:
         self._future = future
 
+    @property
+    def done(self) -> bool:
+        return self._future.done()
+
     def value(self) -> Any:
         return self._future.result(PATIENCE)
 
@@ -52,13 +57,14 @@ class Call:
 class Site(ABC):
     """One place, and what can be done to the coordinator that works in it."""
 
-    zk: Coordinator
-    """Behind the faults."""
+    zk: Any
+    """Behind the faults: a Coordinator, or the Twin of an AsyncCoordinator."""
     other: Coordinator
     """Beside it: what others do, and see."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, face: Face) -> None:
         self._stack = stack
+        self._face = face
         self.base = new_place()
         self.kept: Any = None
         """What the test keeps from its preparation."""
@@ -72,7 +78,7 @@ class Site(ABC):
         self.record.until("session.established")
 
     @abstractmethod
-    def _faulty(self) -> Coordinator: ...
+    def _faulty(self) -> Any: ...
 
     @abstractmethod
     def connect(self, **settings: Any) -> Coordinator:
@@ -149,19 +155,24 @@ def _of_session(kind: str) -> bool:
 class MemorySite(Site):
     """An ensemble in memory."""
 
-    def __init__(self, stack: ExitStack) -> None:
-        super().__init__(stack)
+    def __init__(self, stack: ExitStack, face: Face) -> None:
+        super().__init__(stack, face)
         self._memory = stack.enter_context(MemoryEnsemble())
 
-    def _faulty(self) -> Coordinator:
-        return self._memory.coordinator(session_timeout=TIMEOUT)
+    def _faulty(self) -> Any:
+        return self._face(self._memory, session_timeout=TIMEOUT)
 
     def connect(self, **settings: Any) -> Coordinator:
         return self._stack.enter_context(self._memory.coordinator(session_timeout=TIMEOUT, **settings))
 
     def begin(self, call: Callable[[], Any], until: str) -> Call:
-        future = self._memory.begin(call)
         kernel = self.zk._engine._kernel
+        if isinstance(self.zk, Twin):  # another thread asks
+            future = _in_thread(call)
+            eventually(lambda: future.done() or len(kernel.calls) > 0, message="asked")
+            self._memory.settle()
+        else:
+            future = self._memory.begin(call)
         if until == "sent":
             assert kernel._runner._flying
         elif until == "held":
@@ -202,8 +213,8 @@ class MemorySite(Site):
 class RealSite(Site):
     """A server, and a proxy in front of it."""
 
-    def __init__(self, stack: ExitStack, server: ZooKeeperServer) -> None:
-        super().__init__(stack)
+    def __init__(self, stack: ExitStack, face: Face, server: ZooKeeperServer) -> None:
+        super().__init__(stack, face)
         self._server = server
         self._proxy = stack.enter_context(FaultProxy(*server.address))
 
@@ -211,8 +222,8 @@ class RealSite(Site):
         super().open()
         self._client_id = self.zk.kazoo.client_id  # kazoo forgets it while there is no link
 
-    def _faulty(self) -> Coordinator:
-        return Coordinator(self._proxy.hosts, session_timeout=TIMEOUT)
+    def _faulty(self) -> Any:
+        return self._face(self._proxy.hosts, session_timeout=TIMEOUT)
 
     def connect(self, **settings: Any) -> Coordinator:
         return self._stack.enter_context(Coordinator(self._server.hosts, session_timeout=TIMEOUT, **settings))
@@ -273,9 +284,10 @@ def _in_thread(call: Callable[[], Any]) -> Future[Any]:
 
 
 @contextmanager
-def opened(kind: str, server: Callable[[], ZooKeeperServer]) -> Iterator[Site]:
+def opened(kind: str, server: Callable[[], ZooKeeperServer], face: str = "blocking") -> Iterator[Site]:
     """A site of that kind; ``server`` is asked for only where it is needed."""
     with ExitStack() as stack:
-        site: Site = MemorySite(stack) if kind == "memory" else RealSite(stack, server())
+        make = stack.enter_context(made(face))
+        site: Site = MemorySite(stack, make) if kind == "memory" else RealSite(stack, make, server())
         site.open()
         yield site

@@ -154,7 +154,6 @@ class Beats:
         self._again = bool(self._flying)
         if self._flying or not self._runner.ready or self._kernel.session.read_only:
             return
-        self._first = {token: place for token, place in self._first.items() if place[0].seat == place[1]}
         likely = {token: (one, one.seat) for token, one in self._likely.items() if one.seat is not None}
         self._likely.clear()
         standing = list({**likely, **self._first}.values())
@@ -236,7 +235,8 @@ class Beats:
         if isinstance(error, TransactionFailedError) and error.error is not None:
             due = 0.0  # what is proved of the others is told by the next, without that one
             contention, seat = part[error.index]
-            self._first.pop(contention.token, None)
+            if self._first.get(contention.token) == (contention, seat):
+                del self._first[contention.token]
             if contention.seat == seat:
                 self._fell_out(contention, error.error)
         if not self._flying:

@@ -13,11 +13,14 @@ from typing import Any, Final
 
 from coordinator import (
     ACL,
+    AcquireTimeoutError,
     ClosedError,
     ConnectionLossError,
     CoordinatorError,
+    NoNodeError,
     OperationTimeoutError,
 )
+from coordinator.core.seats import seats
 from tests.contract.site import Site
 
 CONDITIONS: Final = ("ok", "lost before", "lost after", "expired", "timed out")
@@ -106,6 +109,81 @@ def with_a_child(site: Site) -> None:
 def with_an_ephemeral(site: Site) -> None:
     site.kept = site.zk.ephemeral(f"{site.base}/e", OLD)
     site.tells("ephemeral.created")
+
+
+QUEUE = "q"
+HELD = ((b"us", "mine"),)
+WAITING = ((b"holder", "theirs"), (b"us", "mine"))
+
+
+def seated(site: Site) -> Seen:
+    """Who stands in the queue, and whose the seats are; None: there is no queue."""
+    try:
+        names = site.names(QUEUE)
+    except NoNodeError:
+        return None
+    found = (site.look(f"{QUEUE}/{seat.name}") for seat in seats(names, "kazoo"))
+    return tuple(one[:2] for one in found if one is not None)
+
+
+def lock(site: Site) -> Any:
+    return site.zk.lock(f"{site.base}/{QUEUE}", identity="us")
+
+
+def lead(site: Site) -> Any:
+    return site.zk.lead(f"{site.base}/{QUEUE}", identity="us")
+
+
+def latch(site: Site, **limit: Any) -> Any:
+    return site.zk.latch(f"{site.base}/{QUEUE}", identity="us", **limit)
+
+
+def with_a_lock(site: Site) -> None:
+    site.kept = lock(site)
+    site.kept.acquire()
+    site.tells("lease.acquired")
+
+
+def with_a_lease(site: Site) -> None:
+    with_a_lock(site)
+    site.kept = site.kept.lease
+
+
+def with_a_leadership(site: Site) -> None:
+    site.kept = lead(site)
+    site.kept.campaign()
+    site.tells("lease.acquired")
+
+
+def with_a_latch(site: Site) -> None:
+    site.kept = latch(site)
+    site.tells("lease.acquired")
+
+
+def with_a_leader(site: Site) -> None:
+    at = f"{site.base}/{QUEUE}/{'0' * 32}__lock__"
+    site.other.create(at, b"holder", ephemeral=True, sequential=True, parents=True)
+
+
+def with_a_latch_that_waits(site: Site) -> None:
+    with_a_leader(site)
+    site.kept = latch(site)
+
+
+def queueing(value: Any, seen: Seen, *told: str) -> dict[str, Outcome]:
+    """A place in a queue is taken on the next link, or in the next session; after an error none is kept."""
+    return {
+        **dict.fromkeys(CONDITIONS, Outcome(value, seen, told)),
+        "timed out": Outcome(AcquireTimeoutError, ()),
+    }
+
+
+def leaving() -> dict[str, Outcome]:
+    """It is over at once; the answer says whether the seat has gone, and it goes in any case."""
+    return {
+        **dict.fromkeys(CONDITIONS, Outcome(True, (), ("lease.released",))),
+        "timed out": Outcome(False, (), ("lease.released",)),
+    }
 
 
 def commit(add: Callable[[Any, str], Any]) -> Callable[[Site, dict[str, float]], Any]:
@@ -303,6 +381,100 @@ OPERATIONS: Final[dict[str, Operation]] = {
         ("k",),
         read(("k",), ("k",)),
         with_a_child,
+    ),
+    "lock acquire": Operation(
+        "Lock.acquire",
+        lambda site, limit: lock(site).acquire(**limit).held,
+        seated,
+        None,
+        queueing(True, HELD, "lease.acquired"),
+    ),
+    "campaign": Operation(
+        "Candidacy.campaign",
+        lambda site, limit: lead(site).campaign(**limit).held,
+        seated,
+        None,
+        queueing(True, HELD, "lease.acquired"),
+    ),
+    "hold": Operation(
+        "Candidacy.hold",
+        lambda site, limit: lead(site).hold(lambda lease: lease.identity, **limit),
+        seated,
+        None,
+        queueing("us", (), "lease.acquired", "lease.released"),
+    ),
+    "lock release": Operation(
+        "Lock.release",
+        lambda site, limit: site.kept.release(**limit),
+        seated,
+        HELD,
+        leaving(),
+        with_a_lock,
+        lambda site: seated(site) == (),
+    ),
+    "resign": Operation(
+        "Candidacy.resign",
+        lambda site, limit: site.kept.resign(**limit),
+        seated,
+        HELD,
+        leaving(),
+        with_a_leadership,
+        lambda site: seated(site) == (),
+    ),
+    "lease release": Operation(
+        "Lease.release",
+        lambda site, limit: site.kept.release(**limit),
+        seated,
+        HELD,
+        leaving(),
+        with_a_lease,
+        lambda site: seated(site) == (),
+    ),
+    "latch": Operation(
+        "Coordinator.latch",
+        lambda site, limit: latch(site, **limit).closed,
+        seated,
+        None,
+        queueing(False, HELD, "lease.acquired"),
+    ),
+    "latch close": Operation(
+        "Latch.close",
+        lambda site, limit: site.kept.close(**limit),
+        seated,
+        HELD,
+        {
+            **dict.fromkeys(CONDITIONS, Outcome(None, (), ("lease.released",))),
+            "timed out": Outcome(OperationTimeoutError, (), ("lease.released",)),
+        },
+        with_a_latch,
+        lambda site: seated(site) == (),
+    ),
+    "latch leader": Operation(
+        "Latch.leader",
+        lambda site, limit: site.kept.leader(**limit).identity,
+        seated,
+        WAITING,
+        read("holder", WAITING),
+        with_a_latch_that_waits,
+    ),
+    "latch members": Operation(
+        "Latch.members",
+        lambda site, limit: len(site.kept.members(**limit)),
+        seated,
+        WAITING,
+        {**read(2, WAITING), "expired": Outcome(1, WAITING)},  # it is read before it queues again
+        with_a_latch_that_waits,
+    ),
+    "observe": Operation(
+        "Coordinator.observe",
+        lambda site, limit: site.zk.observe(f"{site.base}/{QUEUE}", **limit).leader.identity,
+        seated,
+        WAITING[:1],
+        {
+            **dict.fromkeys(CONDITIONS, Outcome("holder", WAITING[:1], ("leader.changed",))),
+            "timed out": Outcome(OperationTimeoutError, WAITING[:1], ("leader.changed",)),
+        },
+        with_a_leader,
     ),
 }
 

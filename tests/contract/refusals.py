@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from coordinator import (
     ACL,
+    AlreadyHeldError,
     BadVersionError,
     ClosedError,
     ConfigurationError,
@@ -22,12 +23,24 @@ from coordinator import (
     NoChildrenForEphemeralsError,
     NodeExistsError,
     NoNodeError,
+    NotAQueueError,
     NotEmptyError,
     PayloadError,
     ServerError,
     TransactionFailedError,
 )
-from tests.contract.matrix import NEW, OLD, with_a_child, with_a_znode, with_an_ephemeral
+from tests.contract.matrix import (
+    NEW,
+    OLD,
+    with_a_child,
+    with_a_latch,
+    with_a_latch_that_waits,
+    with_a_leadership,
+    with_a_lease,
+    with_a_lock,
+    with_a_znode,
+    with_an_ephemeral,
+)
 from tests.contract.site import Site
 
 
@@ -41,20 +54,25 @@ class Refusal:
     """Of a transaction: what was wrong with its last operation."""
     told: tuple[str, ...] = ()
     names: str = "a"
-    """The znode that it names if it is about one: below the place, unless it begins with a slash."""
+    """The znode that it names if it is about one: below the place, unless it begins with a slash; a name
+    that nobody can know is an asterisk."""
 
 
-def locked(permissions: str) -> Callable[[Site], None]:
-    """A znode with a child, of which everybody may do that and no more."""
+def locked(permissions: str, data: bytes = b"x") -> Callable[[Site], None]:
+    """A znode of which everybody may do that and no more."""
 
     def prepare(site: Site) -> None:
-        site.other.create(f"{site.base}/a", b"x", acl=[ACL("world", "anyone", permissions)])
+        site.other.create(f"{site.base}/a", data, acl=[ACL("world", "anyone", permissions)])
 
     return prepare
 
 
 def with_an_ephemeral_of_others(site: Site) -> None:
     site.other.create(f"{site.base}/a", ephemeral=True)
+
+
+def with_an_empty_znode(site: Site) -> None:
+    site.other.create(f"{site.base}/a")
 
 
 TOO_LARGE = b"x" * (1 << 20)
@@ -118,6 +136,33 @@ def _twice(add: Callable[[Any, str], Any], site: Site) -> None:
     with contextlib.suppress(TransactionFailedError):
         both.commit()
     both.commit()
+
+
+def queueing(
+    ask: Callable[..., Any], *told: str, twice: Callable[[Site], Any] | None = None
+) -> dict[type[CoordinatorError], Any]:
+    """What a place in a queue may be refused for; ``ask`` takes the path and further arguments."""
+
+    def refusal(below: str = "", prepare: Callable[[Site], None] = lambda _: None, **given: Any) -> Refusal:
+        return Refusal(
+            lambda site: ask(site, f"{a(site)}{below}", **given), prepare, told=told, names=f"a{below}"
+        )
+
+    def seat_refused(**how: Any) -> Refusal:
+        return replace(refusal(**how), names="a/*")
+
+    refusals: dict[type[CoordinatorError], Any] = {
+        NotAQueueError: (refusal(prepare=with_a_znode), refusal(prepare=with_a_child)),
+        NoAuthError: (seat_refused(prepare=locked("r", b"")), refusal(prepare=locked("cdw"))),
+        InvalidACLError: seat_refused(acl=NOBODY, prepare=with_an_empty_znode),
+        NoChildrenForEphemeralsError: refusal("/x", with_an_ephemeral_of_others),
+        InvalidPathError: Refusal(lambda site: ask(site, "/")),
+        DataTooLargeError: Refusal(lambda site: ask(site, a(site), data=TOO_LARGE)),
+        ConfigurationError: Refusal(lambda site: ask(site, a(site), identity="")),
+    }
+    if twice is not None:
+        refusals[AlreadyHeldError] = Refusal(lambda site: twice(site), with_a_lock)
+    return refusals
 
 
 def _renew(site: Site, value: object) -> None:
@@ -284,6 +329,36 @@ ERRORS: Final[dict[str, dict[type[CoordinatorError], Refusal | tuple[Refusal, ..
             lambda site: site.zk.watch_children(a(site)), locked("cdw"), told=("znode.unreadable",)
         ),
         InvalidPathError: Refusal(lambda site: site.zk.watch_children("a")),
+    },
+    "lock acquire": queueing(
+        lambda site, path, **given: site.zk.lock(path, **given).acquire(),
+        twice=lambda site: site.kept.acquire(),
+    ),
+    "campaign": queueing(lambda site, path, **given: site.zk.lead(path, **given).campaign()),
+    "hold": queueing(lambda site, path, **given: site.zk.lead(path, **given).hold(print)),
+    "lock release": {
+        ConfigurationError: Refusal(lambda site: site.kept.release(timeout=-1), with_a_lock),
+    },
+    "resign": {
+        ConfigurationError: Refusal(lambda site: site.kept.resign(timeout=-1), with_a_leadership),
+    },
+    "lease release": {
+        ConfigurationError: Refusal(lambda site: site.kept.release(timeout=-1), with_a_lease),
+    },
+    "latch": queueing(lambda site, path, **given: site.zk.latch(path, **given), "lease.failed"),
+    "latch close": {
+        ConfigurationError: Refusal(lambda site: site.kept.close(timeout=-1), with_a_latch),
+    },
+    "latch leader": {
+        ConfigurationError: Refusal(lambda site: site.kept.leader(timeout=-1), with_a_latch_that_waits),
+    },
+    "latch members": {
+        ConfigurationError: Refusal(lambda site: site.kept.members(timeout=-1), with_a_latch_that_waits),
+    },
+    "observe": {
+        NoAuthError: Refusal(lambda site: site.zk.observe(a(site)), locked("cdw")),
+        InvalidPathError: Refusal(lambda site: site.zk.observe("/")),
+        ConfigurationError: Refusal(lambda site: site.zk.observe(a(site), dialect="latch")),
     },
 }
 """Errors of each operation that need no fault."""

@@ -45,6 +45,10 @@ class Call:
     def done(self) -> bool:
         return self._future.done()
 
+    def end(self) -> None:
+        """Wait until it is over, whatever it came to."""
+        self._future.exception(PATIENCE)
+
     def value(self) -> Any:
         return self._future.result(PATIENCE)
 

@@ -19,7 +19,10 @@ from tests.contract.matrix import (
 from tests.contract.refusals import ERRORS
 from tests.contract.test_read_only import READS, WAITING, WRITES
 
-FACES = ("Coordinator", "Ephemeral", "ZnodeView", "ChildrenView", "Transaction")
+FACES = (
+    *("Coordinator", "Ephemeral", "ZnodeView", "ChildrenView", "Transaction"),
+    *("Lock", "Candidacy", "Latch", "LeaderView", "Lease", "Loss"),
+)
 """Whose public methods are operations."""
 
 NOT_ASKED = {
@@ -37,6 +40,18 @@ NOT_ASKED = {
     "ChildrenView.changes": "asks nothing: it waits for what is told",
     "ChildrenView.wait": "asks nothing: it waits for what is told",
     "ChildrenView.close": "test_watches.py",
+    "Coordinator.lock": "asks nothing before it is acquired",
+    "Coordinator.lead": "asks nothing before it campaigns",
+    "Latch.wait": "asks nothing: it waits for what is told",
+    "Latch.changes": "asks nothing: it waits for what is told",
+    "LeaderView.wait": "asks nothing: it waits for what is told",
+    "LeaderView.changes": "asks nothing: it waits for what is told",
+    "LeaderView.close": "test_latches.py",
+    "Lease.check": "asks nothing of a server",
+    "Lease.guard": "asks nothing before the commit: test_locks.py",
+    "Lease.wait_lost": "asks nothing of a server",
+    "Loss.is_set": "asks nothing of a server",
+    "Loss.wait": "asks nothing of a server",
 }
 """Public methods without a row, and why."""
 
@@ -45,6 +60,7 @@ ELSEWHERE = {
     "TLSError": "of start(): tests/integration/test_tls.py",
     "MissingChrootError": "of start(): tests/unit/test_memory.py, tests/faults/test_sequences.py",
     "AuthFailedError": "ends the session: tests/unit/test_memory.py, tests/faults/test_sequences.py",
+    "LeaseLostError": "of a lease that is over: test_locks.py, test_latches.py",
     "ForkedError": "of every call in a forked child: tests/faults/test_fork.py",
     "SessionExpiredError": "only of a server that lags behind an expiry: tests/unit/test_kernel.py",
     "MissingExtraError": "of the construction: tests/integration/test_sasl.py",

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from coordinator import ClosedError, LeaseLostError, NotAQueueError, OperationTimeoutError
+from coordinator.testing import eventually
 from tests.contract.queues import contender, own, queue, queued, same, sit
 from tests.contract.site import SHORT, Site
 from tests.contract.test_matrix import LOST, RENEWED
@@ -158,7 +159,7 @@ def test_closed_with_or_without_a_word(either: Site, notify: bool) -> None:
     latch.close(notify=notify)
     assert lease.lost
     if notify:
-        either.wait(lambda: bool(told), "it is told")
+        eventually(lambda: told, message="it is told")
         assert same(told[0], lease)
     either.zk.close()
     assert len(told) == notify
@@ -174,7 +175,7 @@ def test_told_of_each_loss(either: Site) -> None:
         lease = leading(either, latch)
         either.other.delete(lease.path)
         tokens.append(lease.token)
-        either.wait(lambda: told == tokens, "it is told")
+        eventually(lambda: told == tokens, message="it is told")
 
 
 def test_a_path_that_is_no_queue(either: Site) -> None:

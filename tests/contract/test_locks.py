@@ -19,6 +19,7 @@ from coordinator import (
     TransactionFailedError,
 )
 from coordinator.models import hex_id
+from coordinator.testing import eventually
 from tests.contract.queues import granted, own, queue, queued, same, sit, waiting
 from tests.contract.site import SHORT, TIMEOUT, Site
 from tests.contract.test_matrix import LOST, RENEWED, RESUMED
@@ -387,7 +388,7 @@ def test_told_of_the_loss(either: Site, caplog: pytest.LogCaptureFixture) -> Non
     lease = lock.acquire()
     with caplog.at_level(logging.ERROR, logger="coordinator"):
         lose(either, lease)
-        either.wait(lambda: bool(caplog.records), "it is logged")
+        eventually(lambda: caplog.records, message="it is logged")
     (shown,) = told
     assert same(shown, lease)
     assert [record.message for record in caplog.records] == [f"on_lost of lock {queue(either)} raised"]

@@ -17,6 +17,9 @@ READS = {
     "children": lambda zk: zk.children("/a"),
     "watch": lambda zk: zk.watch("/a").value,
     "watch_children": lambda zk: zk.watch_children("/a").children,
+    "observe": lambda zk: zk.observe("/a").leader,
+    "latch leader": lambda zk: zk.latch("/a", wait=False).leader(),
+    "latch members": lambda zk: zk.latch("/a", wait=False).members(),
 }
 WRITES = {
     "create": lambda zk: zk.create("/b"),
@@ -32,7 +35,10 @@ WRITES = {
     "transaction delete": lambda zk: zk.transaction().delete("/a").commit(),
     "transaction check": lambda zk: zk.transaction().check("/a").commit(),
 }
-WAITING = ("ephemeral", "ephemeral set", "ephemeral close")
+WAITING = (
+    *("ephemeral", "ephemeral set", "ephemeral close"),
+    *("lock acquire", "lock release", "lease release", "campaign", "hold", "resign", "latch", "latch close"),
+)
 """What waits for a session that may write; it is never refused for want of one."""
 
 
@@ -74,6 +80,9 @@ def test_reads_are_answered(zk: Coordinator) -> None:
         "children": ("k",),
         "watch": b"old",
         "watch_children": ("k",),
+        "observe": None,
+        "latch leader": None,
+        "latch members": (),
     }
 
 
@@ -86,8 +95,11 @@ def test_writes_are_refused(zk: Coordinator, name: str) -> None:
 
 
 def test_what_is_kept_waits(zk: Coordinator) -> None:
-    """An ephemeral is not refused: it comes with the next session that may write."""
-    handle = zk.ephemeral("/e", wait=False)
+    """It is not refused: it comes with the next session that may write."""
+    handle, latch = zk.ephemeral("/e", wait=False), zk.latch("/q", wait=False)
     with pytest.raises(OperationTimeoutError):
         handle.wait_present(0.05)
+    with pytest.raises(OperationTimeoutError):
+        latch.wait(0.05)
     assert not handle.present
+    assert zk.exists("/q") is None

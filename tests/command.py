@@ -99,6 +99,6 @@ class Command:
                 self.process.wait()
         for thread in self._threads:
             thread.join(PATIENCE)
-        for stream in (self.process.stdout, self.process.stderr):
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()

@@ -6,11 +6,14 @@ Those are imported when their command runs: asking for help needs neither pydant
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 import coordinator
+from coordinator.cli.ending import WRONG_USAGE
 
 __all__ = ["app", "run"]
 
@@ -71,6 +74,91 @@ Command = Annotated[
 StatusAsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Timeout = Annotated[float, typer.Option(metavar="SECONDS", min=0.1, max=600, help="For all of it.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit code 3 if a server of HOSTS does not serve.")]
+
+Lead = Annotated[
+    str | None, typer.Option("--lead", metavar="PATH", show_default=False, help="Run while leading there.")
+]
+Lock = Annotated[
+    str | None,
+    typer.Option("--lock", metavar="PATH", show_default=False, help="Run while holding the lock there."),
+]
+WaitAtMost = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS", min=0.1, show_default=False, help="Wait no longer, for a session included."
+    ),
+]
+Identity = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", show_default=False, help="For others to read. Default: host:pid."),
+]
+StopWithin = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        min=0.1,
+        show_default=False,
+        help="So long before its end the lease is lost. Default: a tenth of the session timeout.",
+    ),
+]
+Grace = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", min=0, help="Between SIGTERM and SIGKILL, if the lease lasts so long."),
+]
+
+
+class UponLoss(StrEnum):
+    """What becomes of a command when the lease is lost."""
+
+    kill = "kill"
+    term = "term"
+    ignore = "ignore"
+
+
+OnLoss = Annotated[
+    UponLoss,
+    typer.Option(
+        "--on-lost",
+        help="When the lease is lost: SIGTERM, then SIGKILL before it ends; SIGTERM only; neither.",
+    ),
+]
+Led = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="HOSTS] PATH",
+        show_default=False,
+        help="host:port[,host:port][/chroot], else COORDINATOR_HOSTS.",
+    ),
+]
+Changes = Annotated[bool, typer.Option("--watch", help="Go on, and tell of each change.")]
+LeaderAsJson = Annotated[bool, typer.Option("--json", help="NDJSON on stdout.")]
+
+
+class _Leader(TyperCommand):
+    """A command whose usage says that PATH is needed."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return ["[OPTIONS]", "[HOSTS]", "PATH"]
+
+
+_UsageError: Any = typer.BadParameter.__base__
+"""click's, or that of the click which newer versions of typer bring along."""
+
+
+class _Run(TyperCommand):
+    """A command whose usage has an exit code of its own; what stands after ``--`` is not looked at."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        at = args.index("--") if "--" in args else len(args)
+        ctx.obj = tuple(args[at + 1 :])
+        try:
+            return super().parse_args(ctx, args[:at])
+        except _UsageError as error:
+            error.exit_code = WRONG_USAGE
+            raise
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "--", "COMMAND", "[ARG]..."]
 
 
 @app.callback()
@@ -138,6 +226,48 @@ def status(
     from coordinator.cli.status import run_status
 
     raise typer.Exit(run_status(hosts, as_json=json, timeout=timeout, strict=strict))
+
+
+@app.command("run", cls=_Run)
+def _run(
+    ctx: typer.Context,
+    hosts: Hosts = None,
+    *,
+    lead: Lead = None,
+    lock: Lock = None,
+    timeout: WaitAtMost = None,
+    identity: Identity = None,
+    stop_within: StopWithin = None,
+    grace: Grace = 5.0,
+    on_lost: OnLoss = UponLoss.kill,
+) -> None:
+    """Run a command only while a lock or leadership is held.
+
+    It has COORDINATOR_LEASE_TOKEN and COORDINATOR_LEASE_PATH in its environment, and gets
+    our signals. When the lease is lost it is ended, with all that it started, before anybody
+    else can hold it. The lease is given back after that.
+
+    Exit code: that of the command; 121: the lease was lost; 122: the ensemble cannot be
+    reached; 123: wrong usage; 124: --timeout; 125: run itself failed; 126, 127: as a shell.
+    """
+    from coordinator.cli.run import Wish, run_beside_a_lease
+
+    wish = Wish(lead, lock, timeout, identity, stop_within, grace, on_lost.value)
+    raise typer.Exit(run_beside_a_lease(wish, hosts, ctx.obj))
+
+
+@app.command(cls=_Leader)
+def leader(
+    arguments: Led = None, *, watch: Changes = False, json: LeaderAsJson = False, timeout: Timeout = 5.0
+) -> None:
+    """Say who leads, or holds a lock: identity, fencing token, session.
+
+    Exit code 0: somebody does; 1: nobody; 2: wrong usage; 122: the ensemble cannot be asked;
+    with --watch 130: interrupted; 141: the reader of a pipe has gone; 143: terminated.
+    """
+    from coordinator.cli.leader import run_leader
+
+    raise typer.Exit(run_leader(arguments or (), watch=watch, as_json=json, timeout=timeout))
 
 
 def run(arguments: Sequence[str]) -> int:

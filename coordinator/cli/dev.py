@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +16,18 @@ import threading
 from collections.abc import Sequence
 from types import FrameType
 
-from coordinator.cli.ending import FAILED, FINE, SIGNALS, USAGE, complain, conclude, handlers, held_back
+from coordinator.cli.ending import (
+    FAILED,
+    FINE,
+    SIGNALS,
+    USAGE,
+    cannot_run,
+    complain,
+    conclude,
+    handlers,
+    held_back,
+)
+from coordinator.cli.terminal import Terminal
 from coordinator.errors import ConfigurationError
 from coordinator.settings import DEFAULT_PORT
 from coordinator.testing import (
@@ -32,8 +42,6 @@ __all__ = ["run_dev"]
 
 ANSWER_WITHIN = 5.0
 """Seconds for a server that is there already."""
-NOT_FOUND, NOT_EXECUTABLE = 127, 126
-"""Exit codes of a command that cannot be run, as shells and env(1) have them."""
 
 
 def run_dev(command: Sequence[str] = (), *, size: int = 1, port: int | None = None) -> int:
@@ -42,10 +50,8 @@ def run_dev(command: Sequence[str] = (), *, size: int = 1, port: int | None = No
 
 
 def _attempt(command: Sequence[str], size: int, port: int | None) -> int:
-    if command and shutil.which(command[0]) is None:
-        found = os.path.exists(command[0])  # noqa: PTH110 -- as typed, not made a path
-        complain("dev", f"{command[0]}: {'not executable' if found else 'command not found'}")
-        return NOT_EXECUTABLE if found else NOT_FOUND
+    if command and (code := cannot_run("dev", command[0])):
+        return code
     _say("looking for a way to run a ZooKeeper")
     try:
         server = _server(size, port, fixed=not command)
@@ -112,7 +118,7 @@ def _beside(hosts: str, command: Sequence[str]) -> int:
     early: list[int] = []
 
     def hand_on(number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGINT and _at_a_terminal():
+        if number == signal.SIGINT and terminal.foreground:
             return  # Ctrl-C reaches all of the foreground, also the child
         if child is None:
             early.append(number)
@@ -120,7 +126,7 @@ def _beside(hosts: str, command: Sequence[str]) -> int:
             child.send_signal(number)
 
     _say(f"COORDINATOR_HOSTS={hosts}")
-    with handlers(dict.fromkeys(SIGNALS, hand_on)):
+    with Terminal() as terminal, handlers(dict.fromkeys(SIGNALS, hand_on)):
         try:
             child = subprocess.Popen(command, env={**os.environ, "COORDINATOR_HOSTS": hosts})  # noqa: S603
         except OSError as error:
@@ -130,20 +136,6 @@ def _beside(hosts: str, command: Sequence[str]) -> int:
             child.send_signal(number)
         code = child.wait()
     return 128 - code if code < 0 else code
-
-
-def _at_a_terminal() -> bool:
-    """Whether we are in the foreground of a terminal."""
-    try:
-        terminal = os.open(os.ctermid(), os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    except OSError:
-        return False
-    finally:
-        os.close(terminal)
 
 
 def _say(text: str) -> None:

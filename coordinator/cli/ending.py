@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -18,10 +19,18 @@ from coordinator.errors import ConfigurationError, CoordinatorError
 
 __all__ = [
     "FAILED",
+    "FAULT",
     "FINE",
+    "LOST",
+    "NOT_EXECUTABLE",
+    "NOT_FOUND",
     "SIGNALS",
+    "TIMED_OUT",
+    "UNREACHABLE",
     "USAGE",
+    "WRONG_USAGE",
     "SignalledError",
+    "cannot_run",
     "complain",
     "conclude",
     "handlers",
@@ -31,6 +40,10 @@ __all__ = [
 Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
 FINE, FAILED, USAGE = 0, 1, 2
+NOT_EXECUTABLE, NOT_FOUND = 126, 127
+"""Exit codes of a command that cannot be run, as shells and env(1) have them."""
+LOST, UNREACHABLE, WRONG_USAGE, TIMED_OUT, FAULT = 121, 122, 123, 124, 125
+"""Exit codes of `coordinator run` that are not the command's; those of timeout(1) mean the same there."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What ends a command: Ctrl-C, kill, the terminal's end. The exit code is 128 + number."""
 
@@ -52,6 +65,15 @@ def complain(command: str, text: str) -> None:
         Console(stderr=True, highlight=False, soft_wrap=True).print(
             Text(f"coordinator {command}: {text}", "red")
         )
+
+
+def cannot_run(command: str, program: str) -> int:
+    """Return the exit code for a program that cannot be run, and say so; 0 for one that seems to be there."""
+    if shutil.which(program) is not None:
+        return FINE
+    found = os.path.exists(program)  # noqa: PTH110 -- as typed, not made a path
+    complain(command, f"{program}: {'not executable' if found else 'command not found'}")
+    return NOT_EXECUTABLE if found else NOT_FOUND
 
 
 def conclude(command: str, run: Callable[[], int]) -> int:
@@ -107,7 +129,7 @@ def held_back() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def handlers(wanted: Mapping[signal.Signals, Handler]) -> Iterator[None]:
+def handlers(wanted: Mapping[int, Handler]) -> Iterator[None]:
     """Handle signals in this way for a while; one that is ignored stays so: nohup, &."""
     before = {
         number: signal.signal(number, handler)

@@ -38,7 +38,7 @@ def run_watch(
     return conclude("watch", lambda: _watch(arguments, kinds, as_json=as_json, heartbeats=heartbeats))
 
 
-def sort_out(arguments: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
+def sort_out(arguments: Sequence[str], command: str = "watch") -> tuple[str | None, tuple[str, ...]]:
     """Return the hosts, if they are given, and the paths, each once.
 
     Raises:
@@ -56,7 +56,7 @@ def sort_out(arguments: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
     if hosts and arguments[0] != hosts[0]:
         Settings.make(hosts=hosts[0])  # what is wrong with them matters more than where they stand
         raise ConfigurationError(
-            f"HOSTS come before the paths: coordinator watch {hosts[0]} {' '.join(paths)}"
+            f"HOSTS come before the paths: coordinator {command} {hosts[0]} {' '.join(paths)}"
         )
     return (hosts[0] if hosts else None), paths
 

@@ -28,6 +28,8 @@ from tests.support import new_place
 
 LATENCY = 0.03
 VICTIM = "may be deleted or not"
+THEIRS = "0" * 32
+"""The attempt of somebody else who queues."""
 MOMENTS = ["at once", "on the wire", "answered", "held"]
 
 
@@ -215,6 +217,183 @@ async def _children_wait(world: World) -> Any:
     return (await world.closing(world.zk.watch_children(world.base))).wait(5)
 
 
+@scenario("AsyncCoordinator.latch")
+async def _latch(world: World) -> Any:
+    return world.zk.latch(f"{world.base}/given")
+
+
+@scenario("AsyncCoordinator.latch")
+async def _latch_behind(world: World) -> Any:
+    await _holder(world)
+    return world.zk.latch(f"{world.base}/given")
+
+
+@scenario("AsyncCoordinator.observe")
+async def _observe(world: World) -> Any:
+    await _holder(world)
+    return world.zk.observe(f"{world.base}/given")
+
+
+@scenario("AsyncLock.acquire")
+async def _acquire(world: World) -> Any:
+    return world.zk.lock(f"{world.base}/given").acquire()
+
+
+@scenario("AsyncLock.acquire")
+async def _acquire_behind(world: World) -> Any:
+    await _holder(world)
+    return world.zk.lock(f"{world.base}/given").acquire()
+
+
+@scenario("AsyncLock.release")
+async def _release(world: World) -> Any:
+    return (await _held(world)).release()
+
+
+@scenario("AsyncLock.__aenter__")
+async def _lock_enter(world: World) -> Any:
+    return world.zk.lock(f"{world.base}/given").__aenter__()
+
+
+@scenario("AsyncLock.__aexit__")
+async def _lock_exit(world: World) -> Any:
+    lock = world.zk.lock(f"{world.base}/given")
+    await lock.__aenter__()
+    return lock.__aexit__(None, None, None)
+
+
+@scenario("AsyncCandidacy.campaign")
+async def _campaign(world: World) -> Any:
+    return world.zk.lead(f"{world.base}/given").campaign()
+
+
+@scenario("AsyncCandidacy.resign")
+async def _resign(world: World) -> Any:
+    candidacy = world.zk.lead(f"{world.base}/given")
+    await candidacy.campaign()
+    return candidacy.resign()
+
+
+@scenario("AsyncCandidacy.hold")
+async def _hold(world: World) -> Any:
+    async def work(_: Any) -> None:
+        await asyncio.sleep(0.01)
+
+    return world.zk.lead(f"{world.base}/given", cancel_on_loss=True).hold(work)
+
+
+@scenario("AsyncCandidacy.__aenter__")
+async def _lead_enter(world: World) -> Any:
+    return world.zk.lead(f"{world.base}/given").__aenter__()
+
+
+@scenario("AsyncCandidacy.__aexit__")
+async def _lead_exit(world: World) -> Any:
+    candidacy = world.zk.lead(f"{world.base}/given")
+    await candidacy.__aenter__()
+    return candidacy.__aexit__(None, None, None)
+
+
+@scenario("AsyncLease.release")
+async def _lease_release(world: World) -> Any:
+    return (await _held(world)).lease.release()
+
+
+@scenario("AsyncLease.release")
+async def _step_down(world: World) -> Any:
+    lease = await (await world.closing(world.zk.latch(f"{world.base}/given"))).wait()
+    await _holder(world)
+    return lease.release()
+
+
+@scenario("AsyncLease.wait_lost")
+async def _wait_lost(world: World) -> Any:
+    lock = await _held(world)
+    world.stack.push_async_callback(lock.release)
+    return lock.lease.wait_lost()
+
+
+@scenario("AsyncLoss.wait")
+async def _loss_wait(world: World) -> Any:
+    lock = await _held(world)
+    world.stack.push_async_callback(lock.release)
+    return lock.lease.lost.wait(20.0)
+
+
+@scenario("AsyncLatch.wait")
+async def _latch_wait(world: World) -> Any:
+    await _holder(world)
+    return (await world.closing(world.zk.latch(f"{world.base}/given"))).wait(20.0)
+
+
+@scenario("AsyncLatch.changes")
+async def _latch_changes(world: World) -> Any:
+    await _holder(world)
+    return _two((await world.closing(world.zk.latch(f"{world.base}/given"))).changes())
+
+
+@scenario("AsyncLatch.leader")
+async def _leader(world: World) -> Any:
+    return (await world.closing(world.zk.latch(f"{world.base}/given"))).leader()
+
+
+@scenario("AsyncLatch.members")
+async def _members(world: World) -> Any:
+    return (await world.closing(world.zk.latch(f"{world.base}/given"))).members()
+
+
+@scenario("AsyncLatch.close")
+async def _latch_close(world: World) -> Any:
+    return (await world.zk.latch(f"{world.base}/given")).close()
+
+
+@scenario("AsyncLatch.__aenter__")
+async def _latch_enter(world: World) -> Any:
+    return (await world.closing(world.zk.latch(f"{world.base}/given"))).__aenter__()
+
+
+@scenario("AsyncLatch.__aexit__")
+async def _latch_exit(world: World) -> Any:
+    return (await world.zk.latch(f"{world.base}/given")).__aexit__(None, None, None)
+
+
+@scenario("AsyncLeaderView.changes")
+async def _leader_changes(world: World) -> Any:
+    return _two((await world.closing(world.zk.observe(f"{world.base}/given"))).changes())
+
+
+@scenario("AsyncLeaderView.wait")
+async def _leader_wait(world: World) -> Any:
+    return (await world.closing(world.zk.observe(f"{world.base}/given"))).wait(20.0)
+
+
+@scenario("AsyncLeaderView.close")
+async def _leader_close(world: World) -> Any:
+    return (await world.zk.observe(f"{world.base}/given")).close()
+
+
+@scenario("AsyncLeaderView.__aenter__")
+async def _leader_enter(world: World) -> Any:
+    return (await world.closing(world.zk.observe(f"{world.base}/given"))).__aenter__()
+
+
+@scenario("AsyncLeaderView.__aexit__")
+async def _leader_exit(world: World) -> Any:
+    return (await world.zk.observe(f"{world.base}/given")).__aexit__(None, None, None)
+
+
+async def _holder(world: World) -> None:
+    """Somebody is first in the queue."""
+    at = f"{world.base}/given/{THEIRS}__lock__"
+    await asyncio.to_thread(world.observer.create, at, b"", ephemeral=True, sequence=True)
+
+
+async def _held(world: World) -> Any:
+    lock = world.zk.lock(f"{world.base}/given")
+    await lock.acquire()
+    return lock
+
+
 async def _two(changes: AsyncIterator[Any]) -> None:
     await anext(changes)
     await anext(changes)
@@ -254,7 +433,16 @@ async def _join(world: World) -> Any:
 
 
 #: They wait for what does not happen.
-ENDLESS = {_wait_present, _view_changes, _children_changes, _children_wait, _next, _anext, _join}
+ENDLESS = {
+    *(_wait_present, _view_changes, _children_changes, _children_wait, _next, _anext, _join),
+    *(_acquire_behind, _wait_lost, _loss_wait, _latch_wait, _latch_changes, _leader_changes, _leader_wait),
+}
+
+#: They do what another scenario does, in the same way: one moment is enough.
+ALIKE = {
+    *(_lock_enter, _lock_exit, _campaign, _resign, _lead_enter, _lead_exit, _loss_wait),
+    *(_latch_enter, _latch_exit, _leader_enter, _leader_exit, _members),
+}
 
 #: Cancelled in tests of their own, because the coordinator ends with them.
 ENDING = {"start", "close", "__aenter__", "__aexit__"}
@@ -314,7 +502,7 @@ async def cancelled_at(
 
     task = asyncio.create_task(run())
     reached = asyncio.create_task(stops.reached.wait())
-    await asyncio.wait((task, reached), timeout=1 if endless else 15, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((task, reached), timeout=0.5 if endless else 15, return_when=asyncio.FIRST_COMPLETED)
     if not stops.reached.is_set():
         reached.cancel()
         if endless:
@@ -370,6 +558,11 @@ def remains(world: World) -> dict[str, Any]:
     }
 
 
+def _ours(path: str) -> bool:
+    """Whether it is a znode that a scenario may make."""
+    return "new" in path or ("__lock__" in path and THEIRS not in path)
+
+
 def _tree(observer: KazooClient, path: str) -> set[str]:
     try:
         names = observer.get_children(path)
@@ -393,7 +586,7 @@ def _cases() -> list[Any]:
         pytest.param(one, moment, id=f"{name}-{one.__name__}-{moment}")
         for name, several in SCENARIOS.items()
         for one in several
-        for moment in MOMENTS
+        for moment in (["on the wire"] if one in ALIKE else MOMENTS)
     ]
 
 
@@ -412,7 +605,7 @@ async def test_cancelled_wherever_it_waits(
             observer.create(f"{world.base}/given", makepath=True)
             before = remains(world)
             coroutine = await prepare(world)
-            before["znodes"] = {path for path in _tree(observer, world.base) if "new" not in path}
+            before["znodes"] = {path for path in _tree(observer, world.base) if not _ours(path)}
             if moment == "on the wire":
                 proxy.latency = LATENCY
             if moment == "held":

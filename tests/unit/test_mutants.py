@@ -77,7 +77,7 @@ MUTANTS = [
     Mutant(
         "a trigger during a flow is forgotten",
         "core/slots.py",
-        "        elif slot.again:\n            self._trigger(slot)\n\n    def _serve",
+        "            if slot.again:\n                self._trigger(slot)\n\n    def _serve",
         "\n    def _serve",
     ),
     Mutant(
@@ -131,8 +131,8 @@ MUTANTS = [
     Mutant(
         "a view whose watch has fired is not read again",
         "core/slots.py",
-        "        if slot is not None:\n            self._trigger(slot)",
-        "        if slot is not None and slot.intent.writes:\n            self._trigger(slot)",
+        "self._trigger(slot)\n            if isinstance(slot.intent, Contention):",
+        "slot.intent.writes and self._trigger(slot)\n            if isinstance(slot.intent, Contention):",
     ),
     Mutant(
         "a znode that was made anew is taken for the old one",

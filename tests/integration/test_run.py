@@ -49,7 +49,11 @@ def held(observer: KazooClient, path: str) -> Iterator[None]:
 
 def queued(observer: KazooClient, path: str, count: int) -> list[str]:
     """The seats at that path, the first one first, when there are so many."""
-    eventually(lambda: len(observer.get_children(path)) == count, message=f"{count} in the queue")
+    eventually(
+        lambda: len(observer.get_children(path)) == count,
+        timeout=PATIENCE * 2,
+        message=f"{count} in the queue",
+    )
     return sorted(observer.get_children(path), key=lambda name: name[-10:])
 
 

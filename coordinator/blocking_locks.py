@@ -129,6 +129,7 @@ class _Holder(HolderHandle[_Queue]):
     @property
     def lease(self) -> Lease | None:
         """The lease of this moment; None if there is none, or if it was lost."""
+        self._engine.check_process()
         seat = self._seat
         return None if seat is None else seat.lease
 
@@ -144,6 +145,7 @@ class _Holder(HolderHandle[_Queue]):
             raise
 
     def _give(self, seat: _Queue | None, timeout: float | None) -> bool:
+        self._engine.check_process()
         wanted = None if timeout is None else checked_timeout(timeout)
         if seat is None or seat._lease is None:
             return True

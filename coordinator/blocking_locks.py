@@ -184,7 +184,7 @@ class Lock(_Holder):
             OperationTimeoutError: there was no link.
             AlreadyHeldError: this object holds it, or waits for it.
             NotAQueueError: the path holds something else.
-            ZnodeError: the server refused it. After any of these nothing is left in the queue.
+            ZnodeError: the server refused it. After any of these the place in the queue is given up.
         """
         return self._take(timeout)
 

@@ -180,6 +180,7 @@ class _Holder(HolderHandle[_Queue]):
     @property
     def lease(self) -> AsyncLease | None:
         """The lease of this moment; None if there is none, or if it was lost."""
+        self._engine.check_process()
         seat = self._seat
         return None if seat is None else seat.lease
 
@@ -200,6 +201,7 @@ class _Holder(HolderHandle[_Queue]):
             raise
 
     async def _give(self, seat: _Queue | None, timeout: float | None) -> bool:
+        self._engine.check_process()
         wanted = None if timeout is None else checked_timeout(timeout)
         if seat is None or seat._lease is None:
             return True

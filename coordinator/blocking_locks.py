@@ -129,6 +129,7 @@ class _Holder(HolderHandle[_Queue]):
     @property
     def lease(self) -> Lease | None:
         """The lease of this moment; None if there is none, or if it was lost."""
+        self._engine.check_process()
         seat = self._seat
         return None if seat is None else seat.lease
 
@@ -144,6 +145,7 @@ class _Holder(HolderHandle[_Queue]):
             raise
 
     def _give(self, seat: _Queue | None, timeout: float | None) -> bool:
+        self._engine.check_process()
         wanted = None if timeout is None else checked_timeout(timeout)
         if seat is None or seat._lease is None:
             return True
@@ -182,7 +184,7 @@ class Lock(_Holder):
             OperationTimeoutError: there was no link.
             AlreadyHeldError: this object holds it, or waits for it.
             NotAQueueError: the path holds something else.
-            ZnodeError: the server refused it. After any of these nothing is left in the queue.
+            ZnodeError: the server refused it. After any of these the place in the queue is given up.
         """
         return self._take(timeout)
 

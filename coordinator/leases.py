@@ -238,6 +238,7 @@ class QueueHandle(Handle, Generic[LeaseT]):
         return f"{'lost' if lease._is_lost else 'held'}, token {lease.token}"
 
     def _contenders(self, timeout: float | None, most: int | None) -> Question[tuple[Contender, ...]]:
+        self._engine.check_process()
         self._check_open()
         return self._questions.contenders(self.path, self._wish.dialect, timeout, most)
 

@@ -31,6 +31,7 @@ from kazoo.exceptions import ConnectionClosedError
 from coordinator import TLS, AsyncCoordinator, BaseEvent, Coordinator, Heartbeat, KazooHandler
 from coordinator.face import Face
 from coordinator.handles import TransactionHandle
+from coordinator.leases import HolderHandle
 from coordinator.testing import EventRecord, eventually
 from tests.faces import Loop
 from tests.support import PATIENCE, new_place
@@ -44,11 +45,13 @@ GIVEN: dict[str, Any] = {
     "hosts": "127.0.0.1:1",
     "timeout": 0.1,
     "minimum": 1,
+    "work": print,
+    "transaction": None,
 }
 """An argument for each parameter that a public method requires."""
 SILENT = {"close", "__exit__", "__aexit__"}
-DUNDERS = {"__enter__", "__exit__", "__next__", "__aenter__", "__aexit__", "__anext__"}
-READABLE = {"path", "closed", "settings", "results", "adopt"}
+DUNDERS = {"__enter__", "__exit__", "__next__", "__aenter__", "__aexit__", "__anext__", "__bool__"}
+READABLE = {"path", "closed", "settings", "results", "adopt", "token", "identity"}
 """What does not depend on the process that it is asked in."""
 BUILDERS = {"create", "set", "delete", "check", "__exit__", "__aexit__"}
 """Of a transaction: they note what its commit is to send; the last is one, unless an error passes through."""
@@ -67,7 +70,7 @@ def members(one: object) -> Iterator[tuple[str, Callable[[], object]]]:
             continue
         if name in READABLE or (issubclass(kind, TransactionHandle) and name in BUILDERS):
             continue
-        if name in ("__enter__", "__aenter__") and not issubclass(kind, Face):
+        if name in ("__enter__", "__aenter__") and not issubclass(kind, Face | HolderHandle):
             continue  # it does nothing
         found = inspect.getattr_static(kind, name)
         if isinstance(found, property):
@@ -183,7 +186,7 @@ def all_locks_held() -> Iterator[None]:
 
 
 def house(zk: Coordinator) -> list[Any]:
-    """Let a coordinator keep one of each, all of it in use."""
+    """Let a coordinator keep one of each but what holds a lease, all of it in use."""
     base = new_place()
     worker = zk.ephemeral(f"{base}/worker", b"here")
     view, kids = zk.watch(f"{base}/worker"), zk.watch_children(base)
@@ -193,6 +196,18 @@ def house(zk: Coordinator) -> list[Any]:
     transaction.delete(f"{base}/worker")
     quiet = zk.on(lambda _: None)
     return [zk, worker, view, kids, zk.events(), quiet, transaction, _Begun(changes), _Begun(names)]
+
+
+def queues(zk: Coordinator) -> list[Any]:
+    """The same of what queues; whoever holds a lease sends so much that there are no heartbeats."""
+    base = new_place()
+    lock, lead, latch = zk.lock(f"{base}/a", on_lost=repr), zk.lead(f"{base}/b"), zk.latch(f"{base}/c")
+    lease, view = lock.acquire(), zk.observe(f"{base}/c")
+    lead.campaign()
+    changes, leaders = latch.changes(), view.changes()
+    next(changes), next(leaders)
+    free = [zk.lock(f"{base}/d"), zk.lead(f"{base}/d")]
+    return [lock, lead, latch, lease, lease.lost, view, *free, _Begun(changes), _Begun(leaders)]
 
 
 class _Begun:
@@ -222,8 +237,8 @@ def beats(zk: Coordinator, count: int) -> list[str]:
 def connected(hosts: str, *, hold: bool = False) -> None:
     """A live session; the child asks for everything, and stays for more than the session's timeout."""
     tls = TLS(ca=os.environ["FORKING_CA"]) if "FORKING_CA" in os.environ else None
-    with Coordinator(hosts, session_timeout=2.0, tls=tls) as zk:
-        objects = house(zk)
+    with Coordinator(hosts, session_timeout=2.0, tls=tls) as zk, Coordinator(hosts, tls=tls) as beside:
+        objects = house(zk) + queues(beside)
         worker = objects[1]
         before = (worker.czxid, zk.session.session_id)
         reading, writing = os.pipe()
@@ -240,12 +255,13 @@ def connected(hosts: str, *, hold: bool = False) -> None:
             parent=[kind for kind in while_alive + after if kind != "session.heartbeat"],
             same=before == (worker.czxid, zk.session.session_id) and worker.present,
             stands=zk.exists(worker.path).ephemeral_owner == before[1],  # type: ignore[union-attr]
+            held=[one.lease.held for one in objects if hasattr(one, "lease") and one.lease],
         )
 
 
 def awaited(hosts: str) -> None:
     """The same for the asyncio face; the loop runs in a thread, the child makes loops of its own."""
-    loop = Loop()
+    loop, beside = Loop(), AsyncCoordinator(hosts)
 
     async def furnish() -> list[Any]:
         zk = await AsyncCoordinator(hosts, session_timeout=2.0).start()
@@ -255,7 +271,19 @@ def awaited(hosts: str) -> None:
         transaction = zk.transaction().delete(f"{base}/worker")
         changes = view.changes()
         await anext(changes)
-        return [zk, worker, view, kids, zk.events(), zk.on(lambda _: None), transaction, _Begun(changes)]
+        kept = [zk, worker, view, kids, zk.events(), zk.on(lambda _: None), transaction]
+        return [*kept, *await line_up(base), beside, _Begun(changes)]
+
+    async def line_up(base: str) -> list[Any]:
+        await beside.start()
+        lock, lead, latch = (
+            beside.lock(f"{base}/a"),
+            beside.lead(f"{base}/b"),
+            await beside.latch(f"{base}/c"),
+        )
+        lease, view = await lock.acquire(), await beside.observe(f"{base}/c")
+        await lead.campaign()
+        return [lock, lead, latch, lease, lease.lost, view, beside.lock(f"{base}/d")]
 
     async def beating(zk: AsyncCoordinator, count: int) -> list[str]:
         stream, seen = zk.events(Heartbeat, BaseEvent), [""]
@@ -268,6 +296,7 @@ def awaited(hosts: str) -> None:
     say(parent=loop.call(beating(objects[0], 6)))
     changes = objects[-1].generator
     loop.call(objects[0].close())
+    loop.call(beside.close())
     loop.call(changes.aclose())
     assert loop.stop() == []
 
@@ -380,8 +409,8 @@ def kept_client(hosts: str) -> None:
     """A kazoo client with our handler, adopted: the child may not even use the client."""
     client = KazooClient(hosts, handler=KazooHandler(), timeout=2.0)
     client.start()
-    with Coordinator.adopt(client) as zk:
-        objects = house(zk)
+    with Coordinator.adopt(client) as zk, Coordinator(hosts) as beside:
+        objects = house(zk) + queues(beside)
 
         def child() -> None:
             ask_all(*objects)

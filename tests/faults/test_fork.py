@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from coordinator import AsyncCoordinator, Coordinator, awaiting, blocking
+from coordinator import AsyncCoordinator, Coordinator, awaiting, awaiting_locks, blocking, blocking_locks
 from coordinator.handles import TransactionHandle
 from coordinator.testing import FaultProxy, ServerTLS, ZooKeeperServer, eventually, provide, session_ids
 from tests.certificates import Authority
@@ -120,6 +120,7 @@ def test_with_a_live_session(zookeeper: ZooKeeperServer, name: str) -> None:
     assert len(child["sockets"]) == (2 if name == "awaited" else 0)  # the event loop's own
     if name in ("connected", "locked"):
         assert (playing.told[-1]["same"], playing.told[-1]["stands"]) == (True, True)
+        assert playing.told[-1]["held"] == [True, True, True]
     if name == "kept_client":
         assert {"client": "closed"} in playing.told
     if name == "locked":
@@ -139,17 +140,26 @@ def test_with_a_session_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert playing.until("sockets") == []
 
 
-@pytest.mark.parametrize(("name", "module"), [("connected", blocking), ("awaited", awaiting)])
-def test_every_public_class_is_asked(zookeeper: ZooKeeperServer, name: str, module: Any) -> None:
+@pytest.mark.parametrize(
+    ("name", "modules"),
+    [("connected", (blocking, blocking_locks)), ("awaited", (awaiting, awaiting_locks))],
+)
+def test_every_public_class_is_asked(zookeeper: ZooKeeperServer, name: str, modules: Any) -> None:
     """None that is handed out, and none of its methods, can be forgotten."""
     with scene(name, zookeeper.hosts) as playing:
         playing.until("parent")
         asked = {one["asked"] for one in playing.told if "asked" in one}
         playing.end()
-    kinds = [kind for kind in vars(module).values() if getattr(kind, "__module__", "") == module.__name__]
-    kinds = [kind for kind in kinds if inspect.isclass(kind) and not kind.__name__.startswith("_")]
-    assert len(kinds) == 6
-    for kind in (*kinds, AsyncCoordinator if module is awaiting else Coordinator):
+    kinds = [
+        kind
+        for module in modules
+        for kind in vars(module).values()
+        if getattr(kind, "__module__", "") == module.__name__
+        and inspect.isclass(kind)
+        and not kind.__name__.startswith("_")
+    ]
+    assert len(kinds) == 12
+    for kind in (*kinds, AsyncCoordinator if awaiting in modules else Coordinator):
         public = {one for one in dir(kind) if not one.startswith("_")} - forking.READABLE
         if issubclass(kind, TransactionHandle):
             public -= forking.BUILDERS

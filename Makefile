@@ -6,7 +6,7 @@ PYTEST_WORKERS ?= 0
 bin := .venv/bin
 with_zookeeper := scripts/with-zookeeper.sh --beside '$(MAKE) --no-print-directory venv'
 
-.PHONY: help demo test check venv clean
+.PHONY: help demo test soak check venv clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -16,6 +16,10 @@ demo: ## see it work against a real ZooKeeper (ARGS=...)
 
 test: ## all tests against a real ZooKeeper (ARGS='-k expiry'; PYTEST_WORKERS=4)
 	@$(with_zookeeper) --all $(bin)/python -m pytest -n $(PYTEST_WORKERS) $(ARGS)
+
+soak: ## five minutes of faults on locks, and each double ownership ten times (ARGS=...)
+	@COORDINATOR_STORM=300 COORDINATOR_DOUBLE_OWNERSHIP=10 $(with_zookeeper) --all \
+	    $(bin)/python -m pytest -rP tests/faults/test_never_two.py tests/faults/test_double_ownership.py $(ARGS)
 
 check: venv ## lint, format, types, import layers
 	$(bin)/ruff check .

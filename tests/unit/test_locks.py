@@ -251,6 +251,25 @@ def test_a_lease_that_nobody_got_ends(memory: MemoryEnsemble, zk: Any) -> None:
     assert told == []
 
 
+def test_whoever_leaves_is_not_told_of_what_comes_late(
+    memory: MemoryEnsemble, zk: Any, other: Coordinator
+) -> None:
+    """A latch that is being closed without a word may lead once more before that arrives."""
+    told: list[Any] = []
+    holder = other.lock(PATH).acquire()
+    latch = zk.latch(PATH, on_lost=told.append)
+    latch._hush()
+    holder.release()
+    memory.advance(2.0)
+    lease = latch.wait(1.0)
+    memory.expire(zk)
+    memory.advance(2.0)
+    assert lease.lost
+    zk.close()
+    eventually(lambda: not any("on-lost" in one.name for one in threading.enumerate()))
+    assert told == []
+
+
 def test_closed_while_it_is_made(memory: MemoryEnsemble, zk: Any) -> None:
     """The engine may look at a place in a queue as soon as it has a number, and also at its end."""
     engine = zk._engine

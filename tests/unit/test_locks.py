@@ -90,12 +90,15 @@ def test_lost_in_time_without_any_network(memory: MemoryEnsemble, zk: Any, stop_
 
 def test_a_lost_lease_only_shrinks(memory: MemoryEnsemble, zk: Any, other: Coordinator) -> None:
     """A link that comes back in time changes nothing: it ends where it would have, and not before."""
-    lease = zk.lock(PATH).acquire()
+    lock = zk.lock(PATH)
+    lease = lock.acquire()
     memory.advance(20.0)
     memory.blackhole(zk)
     memory.advance(lease.remaining - 0.5)
     assert lease.lost
     memory.mend(zk)
+    with pytest.raises(AlreadyHeldError):
+        lock.acquire()
     rest = lease.remaining
     waiting = asked(memory, other, other.lock(PATH).acquire)
     memory.advance(rest - STEP)

@@ -118,7 +118,7 @@ class AsyncLease(LeaseHandle):
         return await self.lost.wait(timeout)
 
     async def release(self, timeout: float | None = None) -> bool:
-        """Give it back; work under it has ended before.
+        """Give it back; work under it has ended before. A latch queues again.
 
         Cancellation: it is given back all the same.
         """

@@ -77,7 +77,7 @@ class Lease(LeaseHandle):
         return self.lost.wait(timeout)
 
     def release(self, timeout: float | None = None) -> bool:
-        """Give it back; work under it has ended before.
+        """Give it back; work under it has ended before. A latch queues again.
 
         Args:
             timeout: seconds to wait for its znode to be gone; default: as long as the lease would

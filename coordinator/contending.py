@@ -68,6 +68,7 @@ class Candidature:
             self.path,
             self.data,
             _attempt_of(self.dialect),
+            identity=self.identity,
             stop_within=self.stop_within,
             dialect=self.dialect,
             once=once,

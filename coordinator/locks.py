@@ -48,7 +48,8 @@ class Locking(Face):
             path: absolute, within the chroot; where others who want the same queue, too.
             timeout: seconds to wait for it; default: without limit.
             identity: who we are, for others to read; default: ``host:pid``.
-            data: what the seat in the queue holds instead of the identity.
+            data: what the seat in the queue holds instead of the identity; others are shown it in its
+                place if it is a short text.
             model: a type that the data has to fit; it is written as JSON.
             dialect: whose queue it is: "kazoo" (Lock, Election) or "curator" (InterProcessMutex).
             stop_within: seconds before the lease ends at which it is lost, to stop in; default: a

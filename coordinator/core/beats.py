@@ -28,7 +28,6 @@ from coordinator.core.runner import Runner, Task
 from coordinator.core.term import Loss, Reason, Term
 from coordinator.errors import CoordinatorError, NoNodeError, TransactionFailedError
 from coordinator.events import LeaseAcquired, LeaseLost, LeaseReleased
-from coordinator.models import Contender
 
 if TYPE_CHECKING:
     from coordinator.core.kernel import Kernel
@@ -271,14 +270,13 @@ class Beats:
             seat, contention.czxid, contention.owner, contention.stop_within, self.clock
         )
         self._terms[contention.token] = contention
-        me = Contender(seat, term.token, term.session_id, contention.data)
         kernel.tell(
             [
                 draft(
                     LeaseAcquired,
                     path=contention.path,
                     token=term.token,
-                    identity=me.identity,
+                    identity=contention.identity,
                     remaining=term.remaining(now),
                 )
             ]

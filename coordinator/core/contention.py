@@ -83,6 +83,7 @@ class Contention(Intent):
         path: of the queue.
         data: what the seat holds: who we are, for others to read.
         attempt: returns an id that no other attempt of anybody has, in the form of the dialect.
+        identity: who we are, in events; None: what the data says.
         stop_within: seconds before the end of a lease at which it is lost.
         dialect: whose queue it is.
         once: it is over with the first term; otherwise it queues again after each.
@@ -101,6 +102,7 @@ class Contention(Intent):
         data: bytes,
         attempt: Callable[[], str],
         *,
+        identity: str | None = None,
         stop_within: float,
         dialect: Dialect = "kazoo",
         once: bool = True,
@@ -110,6 +112,7 @@ class Contention(Intent):
     ) -> None:
         super().__init__(token, path)
         self.data = data
+        self.identity = Contender(path, 0, 0, data).identity if identity is None else identity
         self.stop_within = stop_within
         self.dialect: Dialect = dialect
         self.once = once

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -162,6 +163,7 @@ def test_closed_with_or_without_a_word(either: Site, notify: bool) -> None:
         eventually(lambda: told, message="it is told")
         assert same(told[0], lease)
     either.zk.close()
+    eventually(lambda: not any("on-lost" in one.name for one in threading.enumerate()))
     assert len(told) == notify
 
 

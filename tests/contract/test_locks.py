@@ -137,6 +137,8 @@ def test_what_a_seat_holds(either: Site) -> None:
             assert either.look(f"q/{name}") == (written, "mine", 0)
             assert lease.identity == "worker-1"
             assert "told" not in repr(lease) + repr(lock)
+            (acquired,) = (event for event in either.told("lease.acquired") if event.token == lease.token)
+            assert acquired.identity == "worker-1"
             assert f"token={lease.token} held" in repr(lease)
 
 

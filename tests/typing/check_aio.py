@@ -8,10 +8,18 @@ from typing import assert_type
 from pydantic import BaseModel
 
 from coordinator import (
+    AsyncCandidacy,
     AsyncChildrenView,
     AsyncCoordinator,
     AsyncEphemeral,
+    AsyncLatch,
+    AsyncLeaderView,
+    AsyncLease,
+    AsyncLock,
+    AsyncLoss,
+    AsyncTransaction,
     AsyncZnodeView,
+    Contender,
     SessionExpired,
     SessionLapsed,
     Stat,
@@ -57,6 +65,35 @@ async def intents(zk: AsyncCoordinator) -> None:
         assert_type(kept, AsyncEphemeral)
     async with AsyncCoordinator("zk1:2181") as started:
         assert_type(started, AsyncCoordinator)
+
+
+async def queues(zk: AsyncCoordinator) -> None:
+    async def told(lease: AsyncLease) -> None: ...
+
+    async def work(lease: AsyncLease) -> int:
+        return lease.token
+
+    assert_type(zk.lock("/l", on_lost=told, cancel_on_loss=True), AsyncLock)
+    assert_type(await zk.lock("/l").acquire(timeout=1.0), AsyncLease)
+    async with zk.lock("/l") as lease:
+        assert_type(lease, AsyncLease)
+        assert_type(lease.lost, AsyncLoss)
+        assert_type(lease.guard(zk.transaction()).set("/a", b""), AsyncTransaction)
+        assert_type(await lease.release(), bool)
+    assert_type(zk.lead("/l"), AsyncCandidacy)
+    assert_type(await zk.lead("/l").hold(work), int)
+    async with await zk.latch("/l") as latch:
+        assert_type(latch, AsyncLatch)
+        assert_type(latch.lease, AsyncLease | None)
+        assert_type(await latch.wait(), AsyncLease)
+        assert_type(await latch.leader(), Contender | None)
+        assert_type(await latch.members(), tuple[Contender, ...])
+        async for shown in latch.changes():
+            assert_type(shown, AsyncLease | None)
+    view = await zk.observe("/l")
+    assert_type(view, AsyncLeaderView)
+    async for leader in view.changes():
+        assert_type(leader, Contender | None)
 
 
 async def events(zk: AsyncCoordinator) -> None:

@@ -7,12 +7,20 @@ from typing import assert_type
 from pydantic import BaseModel
 
 from coordinator import (
+    Candidacy,
     ChildrenView,
+    Contender,
     Coordinator,
     Ephemeral,
+    Latch,
+    LeaderView,
+    Lease,
+    Lock,
+    Loss,
     SessionExpired,
     SessionLapsed,
     Stat,
+    Transaction,
     Znode,
     ZnodeView,
 )
@@ -54,6 +62,32 @@ def intents(zk: Coordinator) -> None:
         assert_type(kept, Ephemeral)
     with Coordinator("zk1:2181") as started:
         assert_type(started, Coordinator)
+
+
+def queues(zk: Coordinator) -> None:
+    def told(lease: Lease) -> None: ...
+
+    assert_type(zk.lock("/l", on_lost=told), Lock)
+    assert_type(zk.lock("/l").acquire(timeout=1.0), Lease)
+    with zk.lock("/l") as lease:
+        assert_type(lease, Lease)
+        assert_type(lease.lost, Loss)
+        assert_type(lease.guard(zk.transaction()).set("/a", b""), Transaction)
+        assert_type(lease.release(), bool)
+    assert_type(zk.lead("/l"), Candidacy)
+    assert_type(zk.lead("/l").hold(lambda lease: lease.token), int)
+    with zk.latch("/l") as latch:
+        assert_type(latch, Latch)
+        assert_type(latch.lease, Lease | None)
+        assert_type(latch.wait(), Lease)
+        assert_type(latch.leader(), Contender | None)
+        assert_type(latch.members(), tuple[Contender, ...])
+        for shown in latch.changes():
+            assert_type(shown, Lease | None)
+    assert_type(zk.observe("/l"), LeaderView)
+    assert_type(zk.observe("/l").leader, Contender | None)
+    for leader in zk.observe("/l").changes():
+        assert_type(leader, Contender | None)
 
 
 def events(zk: Coordinator) -> None:

@@ -90,12 +90,15 @@ def test_lost_in_time_without_any_network(memory: MemoryEnsemble, zk: Any, stop_
 
 def test_a_lost_lease_only_shrinks(memory: MemoryEnsemble, zk: Any, other: Coordinator) -> None:
     """A link that comes back in time changes nothing: it ends where it would have, and not before."""
-    lease = zk.lock(PATH).acquire()
+    lock = zk.lock(PATH)
+    lease = lock.acquire()
     memory.advance(20.0)
     memory.blackhole(zk)
     memory.advance(lease.remaining - 0.5)
     assert lease.lost
     memory.mend(zk)
+    with pytest.raises(AlreadyHeldError):
+        lock.acquire()
     rest = lease.remaining
     waiting = asked(memory, other, other.lock(PATH).acquire)
     memory.advance(rest - STEP)
@@ -247,6 +250,25 @@ def test_a_lease_that_nobody_got_ends(memory: MemoryEnsemble, zk: Any) -> None:
     seat._abandon()
     assert seats(memory, zk) == set()
     eventually(lambda: lease.lost, message="it is over")
+    eventually(lambda: not any("on-lost" in one.name for one in threading.enumerate()))
+    assert told == []
+
+
+def test_whoever_leaves_is_not_told_of_what_comes_late(
+    memory: MemoryEnsemble, zk: Any, other: Coordinator
+) -> None:
+    """A latch that is being closed without a word may lead once more before that arrives."""
+    told: list[Any] = []
+    holder = other.lock(PATH).acquire()
+    latch = zk.latch(PATH, on_lost=told.append)
+    latch._hush()
+    holder.release()
+    memory.advance(2.0)
+    lease = latch.wait(1.0)
+    memory.expire(zk)
+    memory.advance(2.0)
+    assert lease.lost
+    zk.close()
     eventually(lambda: not any("on-lost" in one.name for one in threading.enumerate()))
     assert told == []
 

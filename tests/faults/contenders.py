@@ -306,6 +306,7 @@ class Career:
                     until = began
                 self._orders.pause()
                 last = self._look(tenure, last, stubborn)
+            last = self._look(tenure, last, stubborn)  # also if the process was stopped since the one before
         finally:
             self._history.ended(self.name, at=last)
 

@@ -12,6 +12,7 @@ from coordinator.testing import eventually
 from tests.contract.queues import contender, own, queue, queued, same, sit
 from tests.contract.site import SHORT, Site
 from tests.contract.test_matrix import LOST, RENEWED
+from tests.support import in_thread
 
 
 def leading(site: Site, latch: Any) -> Any:
@@ -253,6 +254,17 @@ def test_waiting_for_a_leader(either: Site) -> None:
     empty.close()
     with pytest.raises(ClosedError, match=f"^observe {either.base}/empty was closed$"):
         empty.wait(SHORT)
+
+
+def test_nobody_is_shown_before_it_was_looked(either: Site) -> None:
+    """That nobody leads is a finding; what is not known yet is not shown."""
+    sit(either, "one")
+    either.hold(down=True)
+    view = either.zk.observe(queue(either), wait=False)
+    shown = in_thread(lambda: next(view.changes()))
+    either.mend()
+    assert shown().identity == "one"
+    view.close()
 
 
 def test_our_own_leadership_is_seen(either: Site) -> None:

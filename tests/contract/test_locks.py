@@ -169,7 +169,7 @@ def test_not_in_time(either: Site, place: int) -> None:
 @pytest.mark.parametrize("kind", ["lock", "lead"])
 def test_a_block_waits_as_long_as_was_said(either: Site, kind: str) -> None:
     """The timeout of the object is that of its block."""
-    sit(either)
+    holder = sit(either)
     lock = getattr(either.zk, kind)(queue(either), timeout=SHORT)
 
     def enter() -> None:
@@ -179,6 +179,9 @@ def test_a_block_waits_as_long_as_was_said(either: Site, kind: str) -> None:
     call = either.begin(enter, "asked")
     either.pass_time(SHORT)
     assert type(call.error()) is AcquireTimeoutError
+    either.other.delete(holder)
+    with lock as lease:
+        assert lease.held
 
 
 def test_no_time_at_all(either: Site) -> None:

@@ -17,6 +17,7 @@ from coordinator import (
     Coordinator,
     LeaseLostError,
 )
+from coordinator.core.requests import Get
 from coordinator.testing import eventually
 from coordinator.testing.memory import MemoryEnsemble
 from tests.faces import Face
@@ -141,6 +142,31 @@ def test_given_back_early_it_is_not_held(memory: MemoryEnsemble, zk: Any, other:
     with other.lock(PATH) as next_one:
         assert next_one.token > lease.token
     assert lease.reason == "lapsed"
+
+
+# -- the queue
+
+
+def test_who_is_before_us_goes_while_we_look(
+    memory: MemoryEnsemble, zk: Any, other: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the list and the watch: nobody would tell of it, so the queue is listed again."""
+    other.lock(PATH).acquire()
+    port = zk._engine._port
+    send, looks = port.send, []
+
+    def late(request_id: int, request: Any, number: int) -> bool:
+        if isinstance(request, Get) and request.watch is not None:
+            if not looks:
+                with memory._turns.changed:
+                    memory._server.end(other.session.session_id)
+            looks.append(request.path)
+        return bool(send(request_id, request, number))
+
+    monkeypatch.setattr(port, "send", late)
+    with zk.lock(PATH) as lease:
+        assert lease.held
+        assert len(set(looks)) == 2  # who was before us, and our own
 
 
 # -- one object, many users

@@ -399,7 +399,8 @@ def test_signals_that_are_ignored_stay_so_and_others_have_their_default() -> Non
     with leased(
         {}, "sh", "-c", "exec grep -E 'Sig(Ign|Blk)' /proc/self/status", preexec_fn=ignore_hangups
     ) as run:
-        assert [int(run.line().split()[1], 16) for _ in range(2)] == [0, 1]
+        # Those from 32 on are the C library's own; what starts us may have left them as it likes.
+        assert [int(run.line().split()[1], 16) % (1 << 31) for _ in range(2)] == [0, 1]
         assert run.end() == 0
 
 

@@ -6,12 +6,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import pytest
 from kazoo.client import KazooClient
-from kazoo.exceptions import LockTimeout
 from kazoo.recipe.lock import Lock
 
-from coordinator import AcquireTimeoutError, Coordinator
+from coordinator import Coordinator
 from coordinator.engine import clock
 from coordinator.testing import (
     EventRecord,
@@ -108,35 +106,6 @@ def test_a_session_closed_from_outside_is_told_at_once(face: Face, zookeeper: Zo
 
 
 # -- in one queue with kazoo
-
-
-def test_ours_waits_for_kazoos_lock(face: Face, zookeeper: ZooKeeperServer, observer: KazooClient) -> None:
-    path = new_place()
-    theirs = Lock(observer, path, "kazoo-1")
-    assert theirs.acquire(timeout=10.0)
-    with face(zookeeper.hosts) as zk:
-        ours = zk.lock(path, identity="ours-1")
-        with pytest.raises(AcquireTimeoutError) as late:
-            ours.acquire(0.3)
-        assert (late.value.position, late.value.holder) == (2, "kazoo-1")
-        waiting = in_thread(lambda: ours.acquire(PATIENCE))
-        eventually(lambda: theirs.contenders() == ["kazoo-1", "ours-1"], message="ours queues behind it")
-        theirs.release()
-        assert waiting().held
-
-
-def test_kazoos_lock_waits_for_ours(face: Face, zookeeper: ZooKeeperServer, observer: KazooClient) -> None:
-    path = new_place()
-    with face(zookeeper.hosts) as zk:
-        lease = zk.lock(path, identity="ours-1").acquire(10.0)
-        theirs = Lock(observer, path, "kazoo-1")
-        with pytest.raises(LockTimeout):
-            theirs.acquire(timeout=0.3)
-        waiting = in_thread(lambda: theirs.acquire(timeout=PATIENCE))
-        eventually(lambda: theirs.contenders() == ["ours-1", "kazoo-1"], message="kazoo's queues behind it")
-        lease.release()
-        assert waiting()
-        theirs.release()
 
 
 def test_at_most_one_of_both_kinds_at_a_time(zookeeper: ZooKeeperServer) -> None:

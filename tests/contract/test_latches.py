@@ -126,19 +126,19 @@ def test_it_queues_again_after_an_expiry(either: Site) -> None:
     assert queued(either) == ["us"]
 
 
-def test_after_a_loss_the_seat_goes_before_it_queues_again(either: Site) -> None:
+def test_after_a_loss_the_seat_goes_before_it_queues_again(site: Site) -> None:
     """Also where its session lives on: nobody is blocked by the old one, and no token comes twice."""
-    latch = either.zk.latch(queue(either), identity="us", on_suspend="revoke")
+    latch = site.zk.latch(queue(site), identity="us", on_suspend="revoke")
     lease = latch.wait()
-    either.cut()
-    either.wait(lambda: bool(lease.lost), "it is lost")
+    site.cut()
+    site.wait(lambda: bool(lease.lost), "it is lost")
     assert (latch.held, latch.lease, lease.held) == (False, None, True)
-    late = sit(either, "late")
-    either.mend()
+    late = sit(site, "late")
+    site.mend()
     assert lease.release()
-    either.wait(lambda: queued(either) == ["late", "us"], "it stands behind who came meanwhile")
-    either.other.delete(late)
-    assert leading(either, latch).token > lease.token
+    site.wait(lambda: queued(site) == ["late", "us"], "it stands behind who came meanwhile")
+    site.other.delete(late)
+    assert leading(site, latch).token > lease.token
 
 
 def test_it_steps_down(either: Site) -> None:
@@ -181,29 +181,29 @@ def test_told_of_each_loss(either: Site) -> None:
         eventually(lambda: told == tokens, message="it is told")
 
 
-def test_a_path_that_is_no_queue(either: Site) -> None:
+def test_a_path_that_is_no_queue(site: Site) -> None:
     """Nothing is kept after the error; who does not wait is told by an event, and queues once it may."""
-    either.other.create(queue(either), b"data")
+    site.other.create(queue(site), b"data")
     with pytest.raises(NotAQueueError):
-        either.zk.latch(queue(either))
-    either.tells("lease.failed")
-    latch = either.zk.latch(queue(either), wait=False)
-    (failed,) = either.told("lease.failed")
-    assert (failed.path, "has data (4 bytes)" in failed.error) == (queue(either), True)
+        site.zk.latch(queue(site))
+    site.tells("lease.failed")
+    latch = site.zk.latch(queue(site), wait=False)
+    (failed,) = site.told("lease.failed")
+    assert (failed.path, "has data (4 bytes)" in failed.error) == (queue(site), True)
     assert failed.next_try_in > 0
-    either.other.delete(queue(either))
-    assert leading(either, latch).held
-    assert len(queued(either)) == 1
+    site.other.delete(queue(site))
+    assert leading(site, latch).held
+    assert len(queued(site)) == 1
 
 
-def test_its_path_may_go(either: Site) -> None:
+def test_its_path_may_go(site: Site) -> None:
     """A queue that was deleted as a whole is made again."""
-    latch = either.zk.latch(queue(either))
+    latch = site.zk.latch(queue(site))
     lease = latch.wait()
-    with either.other.transaction() as both:
-        both.delete(lease.path).delete(queue(either))
-    either.wait(lambda: latch.held and latch.lease.token > lease.token, "it leads again")
-    assert len(queued(either)) == 1
+    with site.other.transaction() as both:
+        both.delete(lease.path).delete(queue(site))
+    site.wait(lambda: latch.held and latch.lease.token > lease.token, "it leads again")
+    assert len(queued(site)) == 1
     with pytest.raises(LeaseLostError):
         lease.check()
 
@@ -277,40 +277,40 @@ def test_our_own_leadership_is_seen(either: Site) -> None:
 
 
 @pytest.mark.parametrize("expired", [False, True])
-def test_what_changed_in_a_gap_is_seen(either: Site, expired: bool) -> None:
+def test_what_changed_in_a_gap_is_seen(site: Site, expired: bool) -> None:
     """The one who leads now, after the next link or the next session."""
-    first, second = sit(either, "one"), sit(either, "two")
-    view = either.zk.observe(queue(either))
+    first, second = sit(site, "one"), sit(site, "two")
+    view = site.zk.observe(queue(site))
     assert view.leader.identity == "one"
     if expired:
-        either.other.delete(first)
-        end_session(either)
+        site.other.delete(first)
+        end_session(site)
     else:
-        either.cut()
-        either.other.delete(first)
-        either.mend()
-    either.wait(lambda: view.leader is not None and view.leader.path == second, "the next one leads")
-    either.other.delete(second)
-    either.wait(lambda: view.leader is None, "it is watched again")
+        site.cut()
+        site.other.delete(first)
+        site.mend()
+    site.wait(lambda: view.leader is not None and view.leader.path == second, "the next one leads")
+    site.other.delete(second)
+    site.wait(lambda: view.leader is None, "it is watched again")
 
 
-def test_curators_leader(either: Site) -> None:
+def test_curators_leader(site: Site) -> None:
     """The queue of a LeaderLatch; that of kazoo's Lock is another."""
-    seat = sit(either, "java", "curator-latch")
-    view = either.zk.observe(queue(either), dialect="curator")
-    assert view.leader == contender(either, seat)
-    assert either.zk.observe(queue(either)).leader is None
-    latch = either.zk.latch(queue(either), dialect="curator", identity="python")
+    seat = sit(site, "java", "curator-latch")
+    view = site.zk.observe(queue(site), dialect="curator")
+    assert view.leader == contender(site, seat)
+    assert site.zk.observe(queue(site)).leader is None
+    latch = site.zk.latch(queue(site), dialect="curator", identity="python")
     assert latch.leader().identity == "java"
-    either.other.delete(seat)
-    assert leading(either, latch).identity == "python"
+    site.other.delete(seat)
+    assert leading(site, latch).identity == "python"
 
 
-def test_its_watch_goes_with_it(either: Site) -> None:
+def test_its_watch_goes_with_it(site: Site) -> None:
     """The server watches nothing for a view that was closed."""
-    seat = sit(either, "one")
-    view = either.zk.observe(queue(either))
-    assert either.watched(seat)
+    seat = sit(site, "one")
+    view = site.zk.observe(queue(site))
+    assert site.watched(seat)
     view.close()
-    either.zk.exists("/")
-    assert not either.watched(seat)
+    site.zk.exists("/")
+    assert not site.watched(seat)

@@ -112,12 +112,12 @@ class Offer(BaseModel):
         ("lead", "curator", r"_c_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-latch-\d{10}"),
     ],
 )
-def test_whose_queue_it_is(either: Site, kind: str, dialect: str, name: str) -> None:
+def test_whose_queue_it_is(site: Site, kind: str, dialect: str, name: str) -> None:
     """Names are those of the other clients; each attempt has one of its own."""
     names = set()
     for _ in range(2):
-        with getattr(either.zk, kind)(queue(either), dialect=dialect):
-            (found,) = either.names("q")
+        with getattr(site.zk, kind)(queue(site), dialect=dialect):
+            (found,) = site.names("q")
             assert re.fullmatch(name, found)
             names.add(found)
     assert len(names) == 2
@@ -146,24 +146,23 @@ def test_what_a_seat_holds(either: Site) -> None:
 
 
 @pytest.mark.parametrize("place", [2, 3, 4])
-def test_not_in_time(either: Site, place: int) -> None:
+def test_not_in_time(site: Site, place: int) -> None:
     """The message says how long, where we stood, and who has it; nothing is left of the wait."""
     for number in range(1, place):
-        sit(either, f"holder-{number}")
-    call = either.begin(lambda: either.zk.lock(queue(either)).acquire(timeout=SHORT), "asked")
-    either.pass_time(SHORT)
+        sit(site, f"holder-{number}")
+    call = site.begin(lambda: site.zk.lock(queue(site)).acquire(timeout=SHORT), "asked")
+    site.pass_time(SHORT)
     error: Any = call.error()
     assert type(error) is AcquireTimeoutError
     ordinal = {2: "second", 3: "third", 4: "4th"}[place]
-    session = hex_id(either.other.session.session_id)
+    session = hex_id(site.other.session.session_id)
     assert str(error) == (
-        f"lock {queue(either)} not acquired in 0.2 s: {ordinal} in queue, "
-        f"held by holder-1 (session {session})"
+        f"lock {queue(site)} not acquired in 0.2 s: {ordinal} in queue, held by holder-1 (session {session})"
     )
-    assert (error.path, error.position, error.holder) == (queue(either), place, "holder-1")
+    assert (error.path, error.position, error.holder) == (queue(site), place, "holder-1")
     assert (error.retryable, error.ambiguous) == (True, False)
-    either.wait(lambda: len(queued(either)) == place - 1, "it has left")
-    either.tells()
+    site.wait(lambda: len(queued(site)) == place - 1, "it has left")
+    site.tells()
 
 
 @pytest.mark.parametrize("kind", ["lock", "lead"])
@@ -184,11 +183,11 @@ def test_a_block_waits_as_long_as_was_said(either: Site, kind: str) -> None:
         assert lease.held
 
 
-def test_no_time_at_all(either: Site) -> None:
+def test_no_time_at_all(site: Site) -> None:
     """Nothing can be asked in no time: nothing is."""
-    with pytest.raises(OperationTimeoutError, match=rf"^lock {queue(either)} not begun: its 0 s were over$"):
-        either.zk.lock(queue(either)).acquire(timeout=0)
-    assert either.names() == ()
+    with pytest.raises(OperationTimeoutError, match=rf"^lock {queue(site)} not begun: its 0 s were over$"):
+        site.zk.lock(queue(site)).acquire(timeout=0)
+    assert site.names() == ()
 
 
 def test_without_a_link(either: Site) -> None:
@@ -203,17 +202,17 @@ def test_without_a_link(either: Site) -> None:
     assert either.names() == ()
 
 
-def test_one_after_the_other(either: Site) -> None:
+def test_one_after_the_other(site: Site) -> None:
     """By the order of the queue; whoever is left in front is waited for."""
-    first, second = sit(either, "first"), sit(either, "second")
-    call = waiting(either, lambda: either.zk.lock(queue(either), identity="us").acquire(), "us", 3)
-    sit(either, "last")
-    either.other.delete(second)
-    either.wait(lambda: either.watched(first), "the first is watched instead")
+    first, second = sit(site, "first"), sit(site, "second")
+    call = waiting(site, lambda: site.zk.lock(queue(site), identity="us").acquire(), "us", 3)
+    sit(site, "last")
+    site.other.delete(second)
+    site.wait(lambda: site.watched(first), "the first is watched instead")
     assert not call.done
-    either.other.delete(first)
-    lease = granted(either, call)
-    assert queued(either) == ["us", "last"]
+    site.other.delete(first)
+    lease = granted(site, call)
+    assert queued(site) == ["us", "last"]
     assert lease.release()
 
 
@@ -232,15 +231,15 @@ def test_two_coordinators(either: Site) -> None:
     assert tokens == sorted(set(tokens))
 
 
-def test_strangers_are_passed_over(either: Site) -> None:
+def test_strangers_are_passed_over(site: Site) -> None:
     """What is no seat of the queue is neither waited for nor counted."""
-    holder = sit(either)
+    holder = sit(site)
     for name in ("-stray", "config", "_c_1-latch-x", "zzz"):
-        either.other.create(f"{queue(either)}/{name}")
-    call = either.begin(lambda: either.zk.lock(queue(either)).acquire(timeout=TIMEOUT / 2), "asked")
-    either.wait(lambda: either.watched(holder), "it waits for the holder")
-    either.other.delete(holder)
-    assert granted(either, call).held
+        site.other.create(f"{queue(site)}/{name}")
+    call = site.begin(lambda: site.zk.lock(queue(site)).acquire(timeout=TIMEOUT / 2), "asked")
+    site.wait(lambda: site.watched(holder), "it waits for the holder")
+    site.other.delete(holder)
+    assert granted(site, call).held
 
 
 def test_a_wait_outlives_its_session(either: Site) -> None:
@@ -263,16 +262,16 @@ def test_a_wait_outlives_its_session(either: Site) -> None:
     assert (acquired.session_id, acquired.token) == (either.zk.session.session_id, lease.token)
 
 
-def test_a_seat_that_somebody_deleted_is_taken_again(either: Site) -> None:
+def test_a_seat_that_somebody_deleted_is_taken_again(site: Site) -> None:
     """Who waits is not forgotten: found gone when its turn comes, it queues again."""
-    holder = sit(either, "holder")
-    call = waiting(either, lambda: either.zk.lock(queue(either), identity="us").acquire(), "us", 2)
-    (seat,) = (name for name in either.names("q") if not holder.endswith(name))
-    either.other.delete(f"{queue(either)}/{seat}")
-    either.other.delete(holder)
-    lease = granted(either, call)
+    holder = sit(site, "holder")
+    call = waiting(site, lambda: site.zk.lock(queue(site), identity="us").acquire(), "us", 2)
+    (seat,) = (name for name in site.names("q") if not holder.endswith(name))
+    site.other.delete(f"{queue(site)}/{seat}")
+    site.other.delete(holder)
+    lease = granted(site, call)
     assert not lease.path.endswith(seat)
-    assert queued(either) == ["us"]
+    assert queued(site) == ["us"]
 
 
 # -- lost
@@ -304,10 +303,10 @@ def test_deleted_by_somebody(either: Site, kind: str) -> None:
     either.tells()
 
 
-def test_an_error_of_the_block_comes_out(either: Site) -> None:
+def test_an_error_of_the_block_comes_out(site: Site) -> None:
     """It is not hidden behind the loss."""
-    with pytest.raises(KeyError, match="mine"), either.zk.lock(queue(either)) as lease:  # noqa: PT012
-        lose(either, lease)
+    with pytest.raises(KeyError, match="mine"), site.zk.lock(queue(site)) as lease:  # noqa: PT012
+        lose(site, lease)
         raise KeyError("mine")
 
 

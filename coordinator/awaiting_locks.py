@@ -208,7 +208,7 @@ class _Holder(HolderHandle[_Queue]):
         try:
             return await seat._give_back(seat._lease, wanted)
         finally:
-            if seat.closed:  # otherwise it was refused, and is held as before
+            if seat.closed:  # otherwise it was refused in another loop, and is held as before
                 self._stand_up(seat)
 
     async def _enter(self, timeout: float | None = None) -> AsyncLease:

@@ -152,8 +152,7 @@ class _Holder(HolderHandle[_Queue]):
         try:
             return seat._give_back(seat._lease, wanted)
         finally:
-            if seat.closed:  # otherwise it was refused, and is held as before
-                self._stand_up(seat)
+            self._stand_up(seat)
 
     def _leave(self, error: BaseException | None, *, tells: bool) -> None:
         """End the block: give back what it held; say that it was lost before, where that is to be said."""

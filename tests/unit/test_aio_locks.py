@@ -234,6 +234,21 @@ async def test_a_body_that_ends_by_itself(memory: MemoryEnsemble, zk: AsyncCoord
     assert task().cancelling() == 0
 
 
+@pytest.mark.parametrize("kind", ["lock", "lead"])
+async def test_a_body_that_never_waits(memory: MemoryEnsemble, zk: AsyncCoordinator, kind: str) -> None:
+    """It has ended before the loop could cancel it; what comes after it is not cancelled instead."""
+    making: Any = getattr(zk, kind)
+
+    async def run() -> None:
+        async with making(PATH, cancel_on_loss=True):
+            end_session(memory)
+
+    error = await caught(run())
+    assert type(error) is (LeaseLostError if kind == "lock" else type(None))
+    await asyncio.sleep(0)
+    assert task().cancelling() == 0
+
+
 async def test_an_error_of_the_body_comes_out(memory: MemoryEnsemble, zk: AsyncCoordinator) -> None:
     """Also when it was lost: what went wrong is not hidden."""
 
@@ -363,7 +378,8 @@ async def in_another_loop(make: Callable[[], Any]) -> Any:
 
 async def test_another_loop_is_refused(memory: MemoryEnsemble, zk: AsyncCoordinator) -> None:
     """Whatever would wait says so, and changes nothing: in its own loop all of it goes on."""
-    lock, latch = zk.lock(PATH), await zk.latch("/leaders/a")
+    told: list[Any] = []
+    lock, latch = zk.lock(PATH), await zk.latch("/leaders/a", on_lost=told.append)
     view = await zk.observe("/leaders/a")
     lease, leading = await lock.acquire(), await latch.wait(1.0)
     waits: list[Callable[[], Any]] = [
@@ -391,6 +407,8 @@ async def test_another_loop_is_refused(memory: MemoryEnsemble, zk: AsyncCoordina
     await latch.close()
     await view.close()
     assert memory.ephemerals() == {}
+    await asyncio.sleep(0)
+    assert told == [leading]  # it was not given back before
 
 
 def test_a_loop_that_has_ended() -> None:

@@ -17,7 +17,7 @@ from tests.support import new_place
 
 COORDINATORS, CONTENDERS, RELEASES = 4, 1000, 8
 WITHIN = 60.0
-"""Seconds for all of them to queue; about 7 are needed."""
+"""Seconds for all of them to queue, and to have read the list of all; about 7 are needed."""
 REQUESTS = 12
 """At most, from one release to the next lead; five, and a heartbeat of each session now and then."""
 
@@ -35,7 +35,9 @@ class Counts:
 
 def leader(latches: list[Latch]) -> Latch:
     """The one that leads, as soon as one does."""
-    return eventually(lambda: next((one for one in latches if one.held), None), message="one leads")
+    return eventually(
+        lambda: next((one for one in latches if one.held), None), timeout=WITHIN, message="one leads"
+    )
 
 
 def watched(server: ZooKeeperServer, path: str) -> dict[str, set[int]]:

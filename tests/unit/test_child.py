@@ -320,11 +320,13 @@ def test_what_the_command_leaves_behind_is_ended_before_its_exit_code_is_told() 
     daemon=$(setsid sh -c 'sleep 100 >/dev/null & echo $!')
     trap "" TERM; sleep 100 & deaf=$!
     echo $obeys $daemon $deaf
+    read go
     exit 3"""
 
     def play() -> tuple[list[int], dict[int, float], int]:
-        with leased({"grace": 0.4}, "sh", "-c", text) as run:
+        with leased({"grace": 0.4}, "sh", "-c", text, stdin=subprocess.PIPE) as run:
             pids = run.family()
+            run.say("go")
             return pids, run.deaths(), run.end()
 
     (obeys, daemon, deaf), died, code = undisturbed(play)

@@ -84,6 +84,8 @@ class Roster:
         self._given = tuple(given)
         self._followed: tuple[Server, ...] = ()
         self._fallen_back = False
+        self.listed: set[Server] = set()
+        """Every server that the ensemble has ever listed."""
 
     @property
     def servers(self) -> tuple[Server, ...]:
@@ -97,10 +99,6 @@ class Roster:
         """Whether none of those followed could be reached, since when the given ones are tried, too."""
         return self._fallen_back
 
-    def follows(self, server: Server) -> bool:
-        """Whether the ensemble listed it when it was asked last."""
-        return server in self._followed
-
     def give(self, servers: Sequence[Server]) -> bool:
         """Take the user's word, before any that was followed; return whether something changed."""
         before = self.servers
@@ -111,6 +109,7 @@ class Roster:
         """Take what the ensemble says and was seen to answer; return whether something changed."""
         before = self.servers
         self._followed, self._fallen_back = tuple(servers), False
+        self.listed |= set(servers)
         return set(self.servers) != set(before)
 
     def fall_back(self) -> bool:

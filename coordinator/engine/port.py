@@ -202,9 +202,7 @@ class KazooPort:
         """
         with self._roster_lock:
             link = self.handler.link
-            leave = link is not None and any(
-                server_name(*one) == link.server for one in self._roster.servers if self._roster.follows(one)
-            )
+            leave = link is not None and link.server in {server_name(*one) for one in self._roster.listed}
             changed = bool(servers) and self._roster.follow(servers)
             if changed or set(ignored) != set(self._ignored):
                 self._ignored = tuple(ignored)

@@ -254,6 +254,28 @@ def test_a_name_that_points_elsewhere_after_a_cut(
 # -- dynamic reconfiguration
 
 
+def test_a_removed_server_to_which_it_fell_back_is_left(proxy: FaultProxy, other: FaultProxy) -> None:
+    """It was given at the start, and runs on; what the ensemble lists is again as soon as that serves."""
+    removed, listed = proxy.address, other.address
+    with Coordinator(f"{proxy.hosts},{other.hosts}", session_timeout=10.0) as zk:
+        port = zk._engine._port  # an ensemble that makes this happen for certain cannot be had
+        port.follow([removed, listed], [])
+        port.follow([listed], [])
+        eventually(lambda: linked(zk, other))
+        other.refuse = True
+        other.cut()
+        eventually(lambda: linked(zk, proxy))
+        other.refuse = False
+        port.follow([listed], [])
+        eventually(lambda: linked(zk, other))
+        assert zk.hosts == other.hosts
+
+
+def linked(zk: Coordinator, proxy: FaultProxy) -> bool:
+    """Whether its link leads through that one."""
+    return zk.session.phase is Phase.CONNECTED and zk.session.server == proxy.hosts
+
+
 @pytest.fixture
 def dynamic() -> Iterator[ZooKeeperEnsemble]:
     """Three servers, to which others may be added."""

@@ -79,10 +79,18 @@ def test_the_users_word_comes_first():
     assert roster.servers == (A, B)
     assert roster.follow([B, C])
     assert roster.servers == (B, C)
-    assert (roster.follows(C), roster.follows(A)) == (True, False)
     assert roster.give([D])
     assert roster.servers == (D,)
-    assert not roster.follows(C)
+
+
+def test_who_was_removed_was_listed_once():
+    """A link to one that the user gave is left when the ensemble had it, and has it no longer."""
+    roster = Roster([A, B])
+    assert roster.listed == set()
+    roster.follow([B, C])
+    roster.follow([C, D])
+    roster.fall_back()
+    assert roster.listed == {B, C, D}
 
 
 def test_the_same_servers_are_no_change():

@@ -1,46 +1,57 @@
-"""The beat: proof that what is held is held, and the terms that begin and end by it.
+"""The beat: proof that a seat stands, and that its session lives.
 
-While somebody of us is first in a queue, ``multi(check(every such seat))`` is sent every sixth of the
-session timeout. A quorum has to agree to it, so that neither a server that lost its leader nor a
+While somebody of us is first in a queue, or next, ``multi(check(every such seat))`` is sent every sixth
+of the session timeout. A quorum has to agree to it, so that neither a server that lost its leader nor a
 leader that lost its followers can answer it; and it notices a seat that somebody deleted. How long
 its answers may be believed is the lease clock's to say (`core/lease.py`)::
 
-    first in queue --beat answered, and the clock believes it--> term: granted
-    term --stop_within before its end, no beat answered--------> lost (lapsed)
-         --session expired, seat deleted, closed---------------> lost, at once
-         --link down, on_suspend="revoke"----------------------> lost (suspended)
-    lost --its end, or the holder gave it back-----------------> seat deleted; a latch queues again
+    next in queue  --beat answered--------------------------> proved, and nothing is held
+    first in queue --proved, and the clock believes it still-> a term begins (`core/terms.py`)
 
-No beat while nobody is first; the first one is sent as soon as somebody may have become it.
+So who is next holds as soon as he hears that the first has gone; others look and beat first. No beat
+for those who stand further behind: a crowd costs the servers nothing while it waits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.core.contention import Contention
-from coordinator.core.draft import draft
 from coordinator.core.lease import LeaseClock
-from coordinator.core.messages import Refresh
 from coordinator.core.requests import Check, Multi, Sync, ask
 from coordinator.core.runner import Runner, Task
-from coordinator.core.term import Loss, Reason, Term
+from coordinator.core.terms import Terms
 from coordinator.errors import CoordinatorError, NoNodeError, TransactionFailedError
-from coordinator.events import LeaseAcquired, LeaseLost, LeaseReleased
 
 if TYPE_CHECKING:
     from coordinator.core.kernel import Kernel
     from coordinator.core.session import Session
+    from coordinator.core.term import Loss
 
-NEXT = 2
-"""The place of who is first when the first has gone."""
 BATCH = 500
 """Seats in one beat: more are sent in several, so that a server is not held up."""
 
 
+@dataclass(eq=False, slots=True)
+class Candidate:
+    """One who holds, or would if the one before him went."""
+
+    contention: Contention
+    seat: str
+    proved: bool = False
+    """A quorum has agreed that the seat stands."""
+
+    @property
+    def stands(self) -> bool:
+        """Whether it is worth a beat: he sits there still, and has not lost what he held."""
+        term = self.contention.term
+        return self.contention.seat == self.seat and (term is None or term.reason is None)
+
+
 class Beats:
-    """All of one kernel that are first in their queues, and their beat.
+    """All of one kernel that are first or next in their queues, and their beat.
 
     Args:
         kernel: whose they are.
@@ -64,28 +75,19 @@ class Beats:
         refused: Callable[[Contention, CoordinatorError], None],
     ) -> None:
         self.clock = LeaseClock(tick)
+        self.terms = Terms(kernel, self.clock, granted=granted, ended=ended)
         self._kernel = kernel
         self._runner = runner
-        self._granted = granted
-        self._ended = ended
         self._vanished = vanished
         self._refused = refused
-        self._first: dict[int, tuple[Contention, str]] = {}
-        """Those who are first, each with the seat in which he is; by their tokens."""
-        self._terms: dict[int, Contention] = {}
-        """Those whose term has not ended, lost ones included."""
-        self._likely: dict[int, Contention] = {}
-        """Those whose predecessor has just gone: it takes a look to know, and meanwhile they are checked."""
-        self._checked: dict[int, str] = {}
-        """The seats in the last beat."""
+        self._candidates: dict[int, Candidate] = {}
+        """By their tokens."""
         self._flying = 0
         """Beats whose answer is awaited."""
         self._again = False
-        """Somebody became first while they were."""
+        """There is another candidate since they were sent."""
         self._alarm = 0
         """Number of the beat that is awaited; another one has been overtaken."""
-        self._watches: dict[int, int] = {}
-        """The same of the alarm of each term."""
 
     # -- what is heard
 
@@ -96,26 +98,25 @@ class Beats:
     def linked(self, timeout: float, sent_at: float, *, created: bool) -> None:
         """A link stands, whose handshake was sent then; ``created``: it made the session."""
         self.clock.linked(timeout, sent_at, created=created)
-        for contention in list(self._terms.values()):
-            if contention.term is not None:  # a shorter timeout ends it earlier
-                self._watch(contention, contention.term)
+        self.terms.linked()
 
     def seen(self, contention: Contention) -> None:
-        """One has looked after his place in the queue."""
+        """One has seen his place in the queue."""
         token, seat = contention.token, contention.seat
-        if not contention.first or seat is None:
-            self._first.pop(token, None)
-            if token in self._terms:
-                self._lose(contention, "deleted", self._kernel.moment.now)
-        elif contention.term is None and not contention.done and self._first.get(token) != (contention, seat):
-            self._first[token] = (contention, seat)  # another seat than before needs another beat
-            if not self._flying or self._checked.get(token) != seat:
-                self.beat()
-
-    def expect(self, contention: Contention) -> None:
-        """What one had watched has changed: the next in the queue is likely to be first."""
-        if contention.place is not None and contention.place.position == NEXT:
-            self._likely[contention.token] = contention
+        if not contention.first and token in self.terms:
+            self.terms.lose(contention, "deleted", self._kernel.moment.now)
+        if seat is None or not (contention.first or contention.next):
+            self._candidates.pop(token, None)
+            return
+        if contention.term is not None or contention.done:
+            return
+        one = self._candidates.get(token)
+        if one is None or one.seat != seat:
+            self._candidates[token] = Candidate(contention, seat)
+            self.beat()
+            return
+        self._grant(one)
+        if contention.first and token not in self.terms and not self._flying:
             self.beat()
 
     def expired(self, session: Session) -> int:
@@ -124,27 +125,15 @@ class Beats:
         self.clock.renewed()
         return lost
 
-    def suspended(self) -> None:
-        """The link is down, or silent for too long."""
-        for contention in list(self._terms.values()):
-            if contention.revoked:
-                self._lose(contention, "suspended")
-
     def end_all(self, reason: Loss, told_of: Session | None = None) -> int:
         """End every term at once; return how many were not lost before."""
-        lost = 0
-        self._first.clear()
-        for contention in list(self._terms.values()):
-            lost += contention.term is not None and contention.term.reason is None
-            self._lose(contention, reason, self._kernel.moment.now, told_of)
-        return lost
+        self._candidates.clear()
+        return self.terms.end_all(reason, told_of)
 
     def leave(self, contention: Contention) -> None:
         """He gives it back, or gives up: his seat is about to be deleted, and others may hold it."""
-        self._first.pop(contention.token, None)
-        self._likely.pop(contention.token, None)
-        if self._forget(contention):
-            self._release(contention)
+        self._candidates.pop(contention.token, None)
+        self.terms.release(contention)
 
     # -- the beat
 
@@ -153,22 +142,20 @@ class Beats:
         self._again = bool(self._flying)
         if self._flying or not self._runner.ready or self._kernel.session.read_only:
             return
-        likely = {token: (one, one.seat) for token, one in self._likely.items() if one.seat is not None}
-        self._likely.clear()
-        standing = list({**likely, **self._first}.values())
-        self._checked = {one.token: seat for one, seat in standing}
+        self._candidates = {token: one for token, one in self._candidates.items() if one.stands}
+        standing = list(self._candidates.values())
         self._alarm += 1
         for start in range(0, len(standing), BATCH):
             self._send(standing[start : start + BATCH])
 
-    def _send(self, part: list[tuple[Contention, str]]) -> None:
+    def _send(self, part: list[Candidate]) -> None:
         sent_at = self._kernel.moment.now
-        request = Multi(part[0][1], tuple(Check(seat) for _, seat in part))
+        request = Multi(part[0].seat, tuple(Check(one.seat) for one in part))
         self._flying += 1
         self._runner.start(
             Task(
                 ask(request),
-                finished=lambda _: self._answered(sent_at),
+                finished=lambda _: self._answered(part, sent_at),
                 failed=lambda error: self._failed(part, error),
                 dropped=self._dropped,
                 waits_for_link=False,
@@ -177,10 +164,11 @@ class Beats:
 
     def _dropped(self) -> None:
         self._flying -= 1
-        self._checked = {}
 
-    def _answered(self, sent_at: float) -> None:
+    def _answered(self, part: list[Candidate], sent_at: float) -> None:
         self._flying -= 1
+        for one in part:
+            one.proved = True
         self.clock.beaten(sent_at, self._kernel.moment.now)
         if not self._flying:
             self._after(sent_at)
@@ -190,12 +178,18 @@ class Beats:
         self._grant_all()
         if self._again:
             self.beat()
-        elif self._first.keys() <= self._terms.keys() and (self.clock.proved or not self._first):
+        elif self._enough():
             self._beat_at(sent_at + self.clock.interval)
         elif self.clock.provable_at(sent_at) <= sent_at:
             self._confirm(sent_at)
         else:  # what was answered on this link is too young
             self._beat_at(min(sent_at + self.clock.interval, self.clock.provable_at(sent_at)))
+
+    def _enough(self) -> bool:
+        """Whether what is proved lets each of them hold, now or when it is his turn."""
+        contentions = [one.contention for one in self._candidates.values()]
+        held = all(one.token in self.terms or self.terms.believed(one) for one in contentions)
+        return held and (self.clock.proved or not contentions)
 
     def _confirm(self, sent_at: float) -> None:
         """Have the beat that was sent then proved by what passes the leader after it."""
@@ -222,33 +216,34 @@ class Beats:
         )
 
     def _grant_all(self) -> None:
-        for token, seat in self._checked.items():
-            contention, first = self._first.get(token, (None, ""))
-            if contention is not None and contention.seat == first == seat:
-                self._grant(contention, seat)
+        for one in list(self._candidates.values()):
+            self._grant(one)
 
-    def _failed(self, part: list[tuple[Contention, str]], error: Exception) -> None:
+    def _grant(self, one: Candidate) -> None:
+        if one.proved and one.contention.first and one.stands:
+            self.terms.grant(one.contention, one.seat)
+
+    def _failed(self, part: list[Candidate], error: Exception) -> None:
         self._flying -= 1
-        self._checked = {}
         due = self._kernel.moment.now + self.clock.interval
         if isinstance(error, TransactionFailedError) and error.error is not None:
             due = 0.0  # what is proved of the others is told by the next, without that one
-            contention, seat = part[error.index]
-            if self._first.get(contention.token) == (contention, seat):
-                del self._first[contention.token]
-            if contention.seat == seat:
-                self._fell_out(contention, error.error)
+            guilty = part[error.index]
+            if self._candidates.get(guilty.contention.token) is guilty:
+                del self._candidates[guilty.contention.token]
+            if guilty.contention.seat == guilty.seat:
+                self._fell_out(guilty.contention, error.error)
         if not self._flying:
             self._beat_at(due)
 
     def _fell_out(self, contention: Contention, error: CoordinatorError) -> None:
         """His seat is gone, or cannot be checked: nothing more is proved of it."""
         if isinstance(error, NoNodeError):
-            contention.first = False
+            contention.first, contention.place = False, None
             self.seen(contention)
             self._vanished(contention)
         elif contention.term is not None:
-            self._lose(contention, "lapsed")
+            self.terms.lose(contention, "lapsed")
         else:
             self._refused(contention, error)
 
@@ -259,98 +254,3 @@ class Beats:
         self._alarm += 1
         number = self._alarm
         self._kernel.alarms.set(when, lambda: self.beat() if self._alarm == number else None)
-
-    # -- terms
-
-    def _grant(self, contention: Contention, seat: str) -> None:
-        kernel, now = self._kernel, self._kernel.moment.now
-        if contention.token in self._terms or self.clock.end - contention.stop_within <= now:
-            return
-        term = contention.term = Term(
-            seat, contention.czxid, contention.owner, contention.stop_within, self.clock
-        )
-        self._terms[contention.token] = contention
-        kernel.tell(
-            [
-                draft(
-                    LeaseAcquired,
-                    path=contention.path,
-                    token=term.token,
-                    identity=contention.identity,
-                    remaining=term.remaining(now),
-                )
-            ]
-        )
-        self._watch(contention, term)
-        self._granted(contention)
-
-    def _watch(self, contention: Contention, term: Term) -> None:
-        """See to it that the term is lost in time, and what follows from its end."""
-        token = contention.token
-        if contention.term is not term or token not in self._terms:
-            return
-        due = term.stops_at if term.reason is None else term.end
-        if due > self._kernel.moment.now:
-            number = self._watches[token] = self._watches.get(token, 0) + 1
-            self._kernel.alarms.set(
-                due, lambda: self._watch(contention, term) if self._watches.get(token) == number else None
-            )
-        elif term.reason is None:
-            self._lose(contention, "lapsed")
-        else:
-            self._forget(contention)
-            self._ended(contention)
-
-    def _forget(self, contention: Contention) -> bool:
-        """Watch over his term no more; return whether there was one."""
-        self._watches.pop(contention.token, None)
-        return self._terms.pop(contention.token, None) is not None
-
-    def _lose(
-        self,
-        contention: Contention,
-        reason: Loss,
-        latest: float | None = None,
-        told_of: Session | None = None,
-    ) -> None:
-        term, now = contention.term, self._kernel.moment.now
-        if term is None:
-            return
-        if term.reason is not None:
-            if latest is not None:  # there is no time left to stop
-                term.over(term.reason, latest)
-                self._watch(contention, term)
-            return
-        self._over(contention, term, reason, latest)
-        self._kernel.tell(
-            [
-                draft(
-                    LeaseLost,
-                    path=contention.path,
-                    token=term.token,
-                    reason=reason,
-                    remaining=term.remaining(now),
-                )
-            ],
-            told_of,
-        )
-        self._watch(contention, term)
-
-    def _release(self, contention: Contention) -> None:
-        term, now = contention.term, self._kernel.moment.now
-        if term is None:
-            return
-        if term.reason is not None:  # it was lost before, and that was told
-            term.over(term.reason, now)
-            return
-        self._over(contention, term, "released", now)
-        self._kernel.tell([draft(LeaseReleased, path=contention.path, token=term.token)])
-
-    def _over(self, contention: Contention, term: Term, reason: Reason, latest: float | None) -> None:
-        self._first.pop(contention.token, None)
-        contention.done = contention.once
-        if latest is None:
-            term.over(reason)
-        else:
-            term.over(reason, latest)
-        self._kernel.effect(Refresh(contention.token))

@@ -14,8 +14,8 @@ What stands against each way in which a queue goes wrong:
   is found again, and never taken for another one.
 - A seat that was lost, or whose session ended, is deleted before there is another: a session that
   resumes must not find its old place, with the old token, still first. It is never made again.
-- Only the predecessor is watched, so that one release wakes one contender. Once it is gone, the queue
-  is listed again: whether our own seat is still there is looked at then, and watched from then on.
+- Only the predecessor is watched, so that one release wakes one contender; and by who is next or first,
+  our own seat. Once the predecessor is gone, the queue is listed again, but by who was next (`gone`).
 - A path that holds something else than a queue of this dialect is refused before anything is written;
   single strangers among seats are ignored.
 """
@@ -62,6 +62,8 @@ WAYS: dict[Dialect, str] = {
 }
 """How one queues there."""
 
+NEXT = 2
+"""The position of who is first when the first has gone."""
 ROUNDS = 16
 """How often one run looks again when others come and go under its hands."""
 
@@ -154,6 +156,27 @@ class Contention(Intent):
         self.seat = self.place = self.term = None
         self.czxid = self.owner = 0
         self.first = False
+
+    @property
+    def next(self) -> bool:
+        """Whether nobody is between us and who is first."""
+        return self.place is not None and self.place.position == NEXT
+
+    def gone(self, path: str | None) -> bool:
+        """A znode is gone that may have been watched; return whether that tells the place, without a look.
+
+        Who comes later stands behind us: when we are next and the first has gone, nobody is before us. That
+        our own seat had gone before would have been told before, on the same link.
+        """
+        if path is None:
+            return False
+        if path == self.seat:
+            self.first, self.place = False, None
+            return True
+        if self.next and path == self._watched:
+            self.first, self.place, self._watched = True, None, ""
+            return True
+        return False
 
     @property
     def tidy(self) -> bool:
@@ -310,6 +333,8 @@ class Contention(Intent):
             return False
         self._watched = path
         position = next(place for place, seat in enumerate(queue, 1) if seat.name == mine)
+        if position == NEXT and not (yield from self._mine()):
+            return False
         if queue[0] != ahead:
             try:
                 holder = yield from read_contender(f"{self.path}/{queue[0].name}")

@@ -208,7 +208,7 @@ class Kernel:
                     self._proof = None
                 self._runner.not_sent(message)
             case Fired():
-                self._slots.fired(message.token)
+                self._slots.fired(message)
             case ClientEnded():
                 self._client_ended(message)
             case Submit():
@@ -342,7 +342,7 @@ class Kernel:
         else:
             self._runner.shut()
             if before.phase is Phase.CONNECTED:
-                self.beats.suspended()
+                self.beats.terms.suspended()
         if session.refused and not before.refused and not self._shared:
             # Servers whose data was wiped refuse a client that has seen more than they
             # have, for ever. A new client claims to have seen nothing, and learns from

@@ -55,6 +55,8 @@ class Fired:
     """A watch of the intent with that token fired."""
 
     token: int
+    deleted: str | None
+    """The path of the znode if it was deleted; None: something else happened to it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from coordinator.core.calls import Call
 from coordinator.core.contention import Contention
 from coordinator.core.intent import Intent, Outcome
-from coordinator.core.messages import Refresh, Renew, Settle, StepDown, Unwant, Want
+from coordinator.core.messages import Fired, Refresh, Renew, Settle, StepDown, Unwant, Want
 from coordinator.core.presence import Presence
 from coordinator.core.recovery import Recovery
 from coordinator.core.runner import Runner, Task, as_coordinator_error
@@ -94,13 +94,14 @@ class Slots:
             case _:
                 assert_never(message)
 
-    def fired(self, token: int) -> None:
+    def fired(self, message: Fired) -> None:
         """Run the intent whose watch fired."""
-        slot = self._slots.get(token)
-        if slot is not None:
-            self._trigger(slot)
-            if isinstance(slot.intent, Contention):
-                self._kernel.beats.expect(slot.intent)
+        slot = self._slots.get(message.token)
+        if slot is None or slot.withdrawing is not None:
+            return
+        if isinstance(slot.intent, Contention) and slot.intent.gone(message.deleted):
+            self._kernel.beats.seen(slot.intent)
+        self._trigger(slot)
 
     def _want(self, message: Want) -> None:
         intent = message.intent

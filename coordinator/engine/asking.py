@@ -35,7 +35,7 @@ class Trigger(DirectWatch):
     def __init__(self, token: int, post: Callable[[Message], None]) -> None:
         def fired(event: Any) -> None:
             if event.type != "NONE":  # that is kazoo forgetting its watches at a lost link
-                post(Fired(token))
+                post(Fired(token, event.path if event.type == "DELETED" else None))
 
         super().__init__(fired)
         self.token = token

@@ -75,14 +75,20 @@ def crowd(zookeeper: ZooKeeperServer) -> Iterator[list[Latch]]:
 
 @pytest.mark.timeout(WITHIN * 2)
 def test_one_watch_each_and_one_wake_up_per_release(crowd: list[Latch], zookeeper: ZooKeeperServer) -> None:
-    """Whoever waits watches the one before him; a release wakes up the next, and its holder."""
+    """Whoever waits watches the one before him; the next one, like the holder, his own seat as well.
+
+    A release wakes up the next, and its holder.
+    """
     path = crowd[0].path
     eventually(lambda: len(queue(zookeeper, path)) == CONTENDERS, timeout=WITHIN, message="all have seats")
     present = leader(crowd)
     seats = queue(zookeeper, path)
     ahead = dict(zip(seats, list(seats.values())[1:], strict=False))
     expected = {seat: {next_one} for seat, next_one in ahead.items()}
-    expected[present.lease.path].add(seats[present.lease.path])
+    first, second, *_ = seats
+    assert first == present.lease.path
+    expected[first].add(seats[first])
+    expected[second].add(seats[second])
     eventually(lambda: watched(zookeeper, path) == expected, timeout=WITHIN, message="each has his watch")
     wait_for_rest(zookeeper)
     costs = []

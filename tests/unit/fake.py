@@ -227,9 +227,9 @@ class World:
     def fire(self) -> None:
         """Deliver the watches that have fired."""
         while self.zookeeper.fired:
-            session, token = self.zookeeper.fired.popleft()
+            session, token, deleted = self.zookeeper.fired.popleft()
             if self.linked and session == self.session_id:
-                self.say(Fired(token))
+                self.say(Fired(token, deleted))
 
     def settle(self) -> None:
         """Deliver everything, until nothing is under way."""

@@ -169,9 +169,9 @@ class Server:
         entry, self._applied = self._books.log[self._applied], self._applied + 1
         with suppress(CoordinatorError):
             entry(self.replica)
-        for session, token in self._fired():
+        for session, token, deleted in self._fired():
             if session in self._links:
-                self._links[session].down.append(Fired(token))
+                self._links[session].down.append(Fired(token, deleted))
         for link in list(self._links.values()):
             # An id that is not yet known here was only just begun elsewhere.
             if link.session_id not in self._books.sessions and not self._knows(link.session_id):
@@ -199,6 +199,6 @@ class Server:
     def _knows(self, session: int) -> bool:
         return session in self.replica.sessions
 
-    def _fired(self) -> Iterator[tuple[int, int]]:
+    def _fired(self) -> Iterator[tuple[int, int, str | None]]:
         while self.replica.fired:
             yield self.replica.fired.popleft()

@@ -22,7 +22,7 @@ from coordinator.core.contention import Contention
 from coordinator.core.ending import WITHDRAW_WITHIN
 from coordinator.core.lease import BEATS, DRIFT, GRAIN, half_tick
 from coordinator.core.messages import Replied, Unwant
-from coordinator.core.requests import Check, Children, Create, Delete, Get, Multi, Sync
+from coordinator.core.requests import Check, Children, Create, Delete, Get, Multi, Set, Sync
 from coordinator.core.session import Beat, Ended, Expired
 from coordinator.core.slots import BACKOFF_MAX
 from coordinator.core.term import Term
@@ -147,27 +147,16 @@ def test_two_that_become_first_at_the_same_time_are_granted_then(fresh):
     assert [believed(fresh, one) for one in some] == [True, True]
 
 
-def test_the_next_in_the_queue_is_checked_while_it_looks(world):
-    """So that handing over takes two round trips."""
-    rival = Rival(world)
-    one = acquire(world)
-    world.zookeeper.expire(rival.session)
-    sent = len(world.sent)
-    world.fire()
-    assert world.sent[sent:] == [Children(QUEUE), Multi(one.seat, (Check(one.seat),))]
-
-
 def test_who_left_is_not_checked_any_more(world):
-    """He was next in a queue while a beat for others was under way."""
+    """He was next in a queue while a beat was under way."""
     kept = acquire(world, "kept", path="/kept")
-    rival = Rival(world)
+    Rival(world)
     one = acquire(world)
     world.advance(T / BEATS, alive=False)
-    assert checked(world)[-1] == [kept.seat]
-    world.zookeeper.expire(rival.session)
-    world.fire()
+    assert checked(world)[-1] == [kept.seat, one.seat]
     world.unwant(one)
     world.settle()
+    live(world, T / BEATS)
     assert checked(world)[-1] == [kept.seat]
 
 
@@ -213,20 +202,164 @@ def test_it_is_granted_after_a_silence_on_an_open_link(fresh):
     assert believed(fresh, one)
 
 
-# -- beats
+# -- the next in the queue
 
 
-def test_a_beat_every_sixth_of_the_timeout_while_somebody_is_first(world):
-    """And none before, nor after."""
+def told_of_the_end(world: World, rival: Rival) -> list[Any]:
+    """Let the end of that one be told, and nothing else arrive; return what was sent then."""
+    sent = len(world.sent)
+    world.zookeeper.expire(rival.session)
+    world.fire()
+    return world.sent[sent:]
+
+
+def test_the_next_holds_as_soon_as_the_first_has_gone(world):
+    """It takes no round trip: that its seat stands, and its session lives, is proved already."""
     rival = Rival(world)
     one = acquire(world)
     live(world, T)
+    assert told_of_the_end(world, rival) == [Get(one.seat, watch=one.token)]
+    assert believed(world, one)
+    assert world.answers == {"lock": (None, None)}
+    live(world, T)
+    assert (believed(world, one), world.kinds("lease")) == (True, ["lease.acquired"])
+
+
+def test_the_next_is_proved_as_soon_as_it_is_next(world):
+    """As one who is first: by a beat, and a sync after it."""
+    rival = Rival(world)
+    one = acquire(world)
+    assert [type(each) for each in world.sent[-2:]] == [Multi, Sync]
+    told_of_the_end(world, rival)
+    assert believed(world, one)
+
+
+def test_who_was_far_behind_looks_first(world):
+    """He does not know who went meanwhile, and nothing is proved."""
+    rivals = [Rival(world), Rival(world)]
+    one = acquire(world)
+    rivals[0].leave()
+    sent = told_of_the_end(world, rivals[1])
+    assert (sent, one.term) == ([Children(QUEUE)], None)
+    world.settle()
+    assert believed(world, one)
+
+
+def test_the_next_holds_nothing_when_only_the_one_between_has_gone(world):
+    """There were two before him; the first is there."""
+    first, second = Rival(world), Rival(world)
+    one = acquire(world)
+    told_of_the_end(world, second)
+    world.settle()
+    assert (one.first, one.term, one.next) == (False, None, True)
+    told_of_the_end(world, first)
+    assert believed(world, one)
+
+
+def test_the_next_holds_nothing_while_the_first_only_changes(world):
+    """Its data, that is: it is there."""
+    rival = Rival(world)
+    one = acquire(world)
+    world.zookeeper.execute(Set(rival.seat, b"changed"), rival.session)
+    world.settle()
+    assert (one.first, one.term) == (False, None)
+    told_of_the_end(world, rival)
+    assert believed(world, one)
+
+
+def test_the_next_holds_nothing_by_a_proof_that_is_too_old(world):
+    """Its beats were not answered: it holds when another one is."""
+    rival = Rival(world)
+    one = acquire(world)
+    world.advance(T - STOP, alive=False)
+    sent = told_of_the_end(world, rival)
+    assert (one.first, one.term) == (True, None)
+    assert Get(one.seat, watch=one.token) in sent
+    live(world, T)
+    assert believed(world, one)
+
+
+def test_the_next_holds_nothing_before_its_seat_is_proved(world):
+    """What was proved of the session is not proved of the seat."""
+    kept = acquire(world, "kept", path="/kept")
+    rival = Rival(world)
+    one = candidate(world)
+    world.want(one, "lock")
+    while not one.next:
+        world.reply()
+    assert checked(world)[-1] == [kept.seat, one.seat]
+    told_of_the_end(world, rival)
+    assert (one.first, one.term) == (True, None)
+    world.settle()
+    assert believed(world, one)
+
+
+def test_the_next_whose_seat_was_deleted_queues_again(world):
+    """It is told at once."""
+    rival = Rival(world)
+    one = acquire(world)
+    before = one.seat
+    world.zookeeper.execute(Delete(before))
+    other = Rival(world)
+    world.settle()
+    assert queue(world) == [rival.seat, other.seat, one.seat]
+    assert one.seat != before
+
+
+def test_the_next_whose_seat_was_deleted_just_before_holds_nothing(world):
+    """Both are gone, in that order, and a third one is first."""
+    rival = Rival(world)
+    one = acquire(world)
+    before = one.seat
+    world.zookeeper.execute(Delete(before))
+    other = Rival(world)
+    told_of_the_end(world, rival)
+    assert (one.first, one.term) == (False, None)
+    world.settle()
+    assert queue(world) == [other.seat, one.seat]
+    told_of_the_end(world, other)
+    assert believed(world, one)
+
+
+def test_a_seat_that_is_deleted_while_held_is_lost_as_soon_as_that_is_told(world):
+    """It takes no look to know."""
+    one = acquire(world)
+    term = one.term
+    world.zookeeper.execute(Delete(one.seat))
+    world.fire()
+    assert (lost(world)[0], term.held(world.now)) == ("deleted", False)
+
+
+def test_the_next_does_not_hold_after_it_has_left(world):
+    """Its withdrawal is under way when the first goes."""
+    rival = Rival(world)
+    one = acquire(world)
+    world.unwant(one)
+    told_of_the_end(world, rival)
+    world.settle()
+    assert (one.term, world.kinds("lease"), left(world)) == (None, [], [])
+
+
+# -- beats
+
+
+def test_a_beat_every_sixth_of_the_timeout_while_somebody_is_next_or_first(world):
+    """And none before, nor after."""
+    first, second = Rival(world), Rival(world)
+    one = acquire(world)
+    live(world, T)
     assert beats(world) == []
-    rival.leave()
-    sent = len(beats(world))
-    live(world, T + 0.01)
-    assert len(beats(world)) - sent == BEATS
-    assert checked(world)[-1] == [one.seat]
+    first.leave()  # which we are not told: the one before us is there
+    live(world, T)
+    assert beats(world) == []
+    third = Rival(world)
+    second.leave()
+    for _ in ("first", "still first"):
+        sent = len(beats(world))
+        live(world, T + 0.01)
+        assert len(beats(world)) - sent == BEATS
+        assert checked(world)[-1] == [one.seat]
+    third.leave()
     world.unwant(one)
     world.settle()
     sent = len(beats(world))

@@ -17,7 +17,7 @@ from coordinator.core.contention import Contention
 from coordinator.core.messages import Fired
 from coordinator.core.mirror import ChildrenMirror
 from coordinator.core.presence import Presence
-from coordinator.core.requests import Children, Create, Delete, Get
+from coordinator.core.requests import Children, Create, Delete, Get, Multi
 from coordinator.core.session import Expired
 from coordinator.errors import AcquireTimeoutError, ClosedError, NoAuthError, NotAQueueError
 from coordinator.events import LeaseEvent
@@ -239,7 +239,7 @@ def test_the_seat_of_a_session_that_may_live_is_deleted_before_there_is_another(
     world.up()
     assert former in world.zookeeper.sessions
     asked = [one for one in world.sent[sent:] if one.writes]
-    assert [type(one) for one in asked] == [Delete, Create]
+    assert [type(one) for one in asked] == [Delete, Create, Multi]
     assert asked[0].path == before
     assert one.owner == world.session_id
 
@@ -383,7 +383,7 @@ def test_a_watch_on_who_was_before_is_freed_with_a_seat_that_was_deleted(world):
     world.settle()
     world.others(Delete(one.seat))
     Rival(world, b"worker-3")
-    world.say(Fired(one.token))  # whatever lets it look
+    world.say(Fired(one.token, None))  # whatever lets it look
     world.settle()
     assert world.zookeeper.watchers().keys() == {queue(world)[2]}
     world.unwant(one, "leave")

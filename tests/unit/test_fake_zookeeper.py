@@ -44,7 +44,7 @@ def known(fake: FakeZooKeeper, credential: str) -> int:
 
 def fires(fake: FakeZooKeeper) -> list[int]:
     """The tokens of what has fired since, in order."""
-    tokens = [token for _, token in fake.fired]
+    tokens = [token for _, token, _ in fake.fired]
     fake.fired.clear()
     return tokens
 

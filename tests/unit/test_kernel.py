@@ -588,7 +588,7 @@ def test_a_trigger_during_a_run_is_remembered(linked):
     linked.others(Create("/v", b"one"))
     mirror = view(linked)
     linked.want(mirror)
-    linked.say(Fired(mirror.token))
+    linked.say(Fired(mirror.token, None))
     linked.reply()
     assert len(linked.requests(Get)) == 2
 
@@ -599,7 +599,7 @@ def test_several_triggers_during_a_run_are_one(linked):
     linked.others(Create("/v"))
     linked.want(mirror)
     for _ in range(5):
-        linked.say(Fired(mirror.token))
+        linked.say(Fired(mirror.token, None))
     linked.settle()
     assert len(linked.requests(Get)) == 2
 
@@ -1469,7 +1469,7 @@ def test_a_client_that_was_told_to_stop_is_not_rebuilt(linked):
     [
         Replied(999, None, None, 5, 0.0),
         NotSent(999),
-        Fired(999),
+        Fired(999, None),
         Tick(0.0),
         Beat(0.1, 0.0),
         LinkDown(0.0),

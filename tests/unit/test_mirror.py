@@ -86,7 +86,7 @@ def test_a_path_that_does_not_exist_is_waited_for(znode):
     """The watch that was set while looking fires on creation."""
     znode.look()
     znode.do(Create(PATH))
-    assert (znode.session, 1) in znode.zookeeper.fired
+    assert (znode.session, 1, None) in znode.zookeeper.fired
 
 
 def test_a_znode_created_between_two_requests_of_a_look_is_seen(znode):
@@ -360,7 +360,7 @@ def test_a_parent_that_does_not_exist_is_waited_for():
     case = Case(ChildrenMirror(1, PATH))
     case.look()
     case.do(Create(PATH))
-    assert (case.session, 1) in case.zookeeper.fired
+    assert (case.session, 1, None) in case.zookeeper.fired
 
 
 def test_a_parent_that_was_created_brings_its_children():

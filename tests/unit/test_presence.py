@@ -134,7 +134,7 @@ def test_a_znode_of_a_confirmed_former_session_is_created_when_it_has_gone():
     case.node(case.former, b"old")
     case.reconcile()
     case.zookeeper.expire(case.former)
-    assert (case.session, 1) in case.zookeeper.fired
+    assert (case.session, 1, PATH) in case.zookeeper.fired
     case.reconcile()
     assert case.fulfilled
 
@@ -202,7 +202,7 @@ def test_a_foreign_znode_that_goes_is_followed_by_ours():
     case.node(case.foreign)
     case.reconcile()
     case.zookeeper.expire(case.foreign)
-    assert (case.session, 1) in case.zookeeper.fired
+    assert (case.session, 1, PATH) in case.zookeeper.fired
     case.reconcile()
     assert case.fulfilled
 

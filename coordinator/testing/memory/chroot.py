@@ -23,6 +23,11 @@ def rooted(request: R, chroot: str) -> R:
     return replace(request, path=path)
 
 
+def unrooted_path(path: str, chroot: str) -> str:
+    """Return the path as its client sees it."""
+    return path.removeprefix(chroot) or "/"
+
+
 def unrooted(request: Request[Any], answer: Any, chroot: str) -> Any:
     """Return the answer as its client sees it: the paths of what was created."""
     if not chroot:
@@ -42,12 +47,12 @@ def unrooted_error(error: CoordinatorError, chroot: str) -> CoordinatorError:
     if isinstance(error, TransactionFailedError) and isinstance(error.error, ZnodeError):
         guilty = unrooted_error(error.error, chroot)
         kind, _, path = error.operation.partition(" ")
-        operation = f"{kind} {path.removeprefix(chroot) or '/'}"
+        operation = f"{kind} {unrooted_path(path, chroot)}"
         message = f"transaction not applied: operation {error.index} ({operation}): {guilty}"
         return TransactionFailedError(message, index=error.index, operation=operation, error=guilty)
     if not isinstance(error, ZnodeError):
         return error
     seen = copy(error)
-    seen.path = error.path.removeprefix(chroot) or "/"
+    seen.path = unrooted_path(error.path, chroot)
     seen.args = (str(error).replace(error.path, seen.path),)
     return seen

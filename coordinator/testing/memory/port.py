@@ -23,7 +23,7 @@ from coordinator.engine.rounds import Backoff, Passes, server_name
 from coordinator.errors import ConfigurationError, CoordinatorError
 from coordinator.settings import Settings, join_hosts
 from coordinator.testing.memory.access import ADDRESS, Identity, identity
-from coordinator.testing.memory.chroot import rooted, unrooted, unrooted_error
+from coordinator.testing.memory.chroot import rooted, unrooted, unrooted_error, unrooted_path
 from coordinator.testing.memory.link import Faults, MemoryLink
 from coordinator.testing.memory.turns import TurnClock, TurnInbox
 
@@ -223,12 +223,13 @@ class MemoryPort:
 
         self._downward(link, arrive)
 
-    def fire(self, link: MemoryLink, token: int) -> None:
+    def fire(self, link: MemoryLink, token: int, deleted: str | None) -> None:
         """A watch has fired; it arrives behind what was answered before."""
+        told = None if deleted is None else unrooted_path(deleted, self._settings.chroot)
 
         def arrive() -> None:
             if link is self.link:
-                self._post(Fired(token))
+                self._post(Fired(token, told))
 
         self._downward(link, arrive)
 

@@ -145,8 +145,8 @@ class MemoryServer:
     def _tell(self) -> None:
         fired = self.zookeeper.fired
         while fired:
-            session_id, token = fired.popleft()
+            session_id, token, deleted = fired.popleft()
             entry = self.zookeeper.sessions.get(session_id)
             for port in self.ports:
                 if entry is not None and port.link is not None and port.link is entry.link:
-                    port.fire(port.link, token)
+                    port.fire(port.link, token, deleted)

@@ -12,6 +12,9 @@ from typing import Literal, TypeAlias
 Watcher: TypeAlias = tuple[int, int]
 """A session, and the token of an intent in it."""
 
+Firing: TypeAlias = tuple[int, int, str | None]
+"""A watcher, and the path of the znode if it was deleted."""
+
 Change: TypeAlias = tuple[Literal["created", "changed", "deleted"], str]
 """What happened to which znode."""
 
@@ -25,7 +28,7 @@ class Watches:
     """Who watches what; ``fired`` is still to be delivered."""
 
     def __init__(self) -> None:
-        self.fired: deque[Watcher] = deque()
+        self.fired: deque[Firing] = deque()
         self._data: dict[str, dict[Watcher, None]] = {}
         self._children: dict[str, dict[Watcher, None]] = {}
 
@@ -75,11 +78,12 @@ class Watches:
     def trigger(self, change: Change) -> None:
         """Fire whatever waits for that change."""
         kind, path = change
-        self._fire(self._data, path)
+        deleted = path if kind == "deleted" else None
+        self._fire(self._data, path, deleted)
         if kind == "deleted":
-            self._fire(self._children, path)
+            self._fire(self._children, path, deleted)
         if kind != "changed":
-            self._fire(self._children, parent_of(path))
+            self._fire(self._children, parent_of(path), None)
 
-    def _fire(self, table: dict[str, dict[Watcher, None]], path: str) -> None:
-        self.fired.extend(table.pop(path, {}))
+    def _fire(self, table: dict[str, dict[Watcher, None]], path: str, deleted: str | None) -> None:
+        self.fired.extend((*watcher, deleted) for watcher in table.pop(path, {}))

@@ -36,7 +36,7 @@ from coordinator.core.requests import (
 from coordinator.errors import CoordinatorError, NoAuthError, ReadOnlyError, TransactionFailedError
 from coordinator.models import Stat
 from coordinator.testing.memory.access import ADDRESS, Identity
-from coordinator.testing.memory.watches import Change, Watches
+from coordinator.testing.memory.watches import Change, Firing, Watches
 from coordinator.testing.memory.znodes import Node, Writer, Znodes, demand
 
 Write: TypeAlias = Create | Set | Delete | Check
@@ -142,8 +142,8 @@ class FakeZooKeeper:
         return self._znodes.nodes
 
     @property
-    def fired(self) -> deque[tuple[int, int]]:
-        """Session and token of watches that fired and are still to be delivered."""
+    def fired(self) -> deque[Firing]:
+        """Session, token, and path if it was deleted, of watches that fired and are still to be delivered."""
         return self._watches.fired
 
     def watched(self, session: int, token: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import select
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from coordinator.engine.clock import now
 from tests.support import PATIENCE
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +34,36 @@ def run(*arguments: str, **given: Any) -> tuple[int, str, str]:
     process = start(*arguments, **given)
     out, err = process.communicate(timeout=60)
     return process.returncode, out, err
+
+
+class Watched:
+    """Processes whose deaths are seen from now on."""
+
+    def __init__(self, pids: list[int]) -> None:
+        self._fds = {os.pidfd_open(pid): pid for pid in pids}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for fd in self._fds:
+            os.close(fd)
+
+    @property
+    def alive(self) -> set[int]:
+        """Those that have not died yet."""
+        return {*self._fds.values()} - {self._fds[fd] for fd in select.select([*self._fds], [], [], 0)[0]}
+
+    def deaths(self) -> dict[int, float]:
+        """Wait until all have died; return when each was seen to."""
+        died: dict[int, float] = {}
+        while left := self._fds.keys() - died.keys():
+            ready, _, _ = select.select([*left], [], [], PATIENCE)
+            assert ready, f"alive: {self.alive}"
+            died |= dict.fromkeys(ready, now())
+        return {self._fds[fd]: at for fd, at in died.items()}
 
 
 class Command:

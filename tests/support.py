@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from kazoo.client import KazooClient
+from kazoo.recipe.lock import Lock
 from kazoo.retry import KazooRetry
 
 from coordinator import ConnectionFailed, Coordinator, CoordinatorError
-from coordinator.testing import FaultProxy, ZooKeeperServer, ephemerals, expire
+from coordinator.testing import FaultProxy, ZooKeeperServer, ephemerals, eventually, expire
 
 T = TypeVar("T")
 PATIENCE = 15.0
@@ -83,3 +84,24 @@ _places = itertools.count(1)
 def new_place() -> str:
     """A path that no other test uses."""
     return f"/test-{time.time_ns():x}-{next(_places)}"
+
+
+@contextmanager
+def held(observer: KazooClient, path: str) -> Iterator[None]:
+    """The lock of kazoo's at that path is held by ada."""
+    lock = Lock(observer, path, "ada")
+    lock.acquire(timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def queued(observer: KazooClient, path: str, count: int) -> list[str]:
+    """The seats at that path, the first one first, when there are so many."""
+    eventually(
+        lambda: len(observer.get_children(path)) == count,
+        timeout=PATIENCE * 2,
+        message=f"{count} in the queue",
+    )
+    return sorted(observer.get_children(path), key=lambda name: name[-10:])

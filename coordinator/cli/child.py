@@ -119,6 +119,12 @@ class Child:
         self._channel.close()
         self._guard.wait()
 
+    def reap(self) -> None:
+        """Wait for orphans that have died: as PID 1 we are their parent, and nobody else does it."""
+        for pid in children() - {self._guard.pid}:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
     def run(
         self,
         lease: Held,
@@ -142,6 +148,7 @@ class Child:
             GuardLostError: somebody has killed the guard.
         """
         with self._terminal, Bell() as bell, bell.rung_by(lease):
+            self.reap()  # who died before the bell was there
             self._end = _end_of(lease)
             self._send(do="start", end=self._end, stop_within=stop_within, environment=dict(environment))
             poll = select.poll()
@@ -150,6 +157,8 @@ class Child:
             while True:
                 ready = dict(poll.poll(min(PROMPT, stop_within / 4) * 1000))
                 if self._channel.fileno() in ready and (outcome := self._hear()) is not None:
+                    if outcome.lost and self._lost_at is None:  # we were stopped; the guard was not
+                        on_loss()
                     return outcome
                 for number in bell.rings() if bell.fileno() in ready else ():
                     if number == LOSS:
@@ -227,10 +236,8 @@ class Child:
     # -- signals
 
     def _heed(self, number: int) -> None:
-        if number == signal.SIGCHLD:  # as PID 1 we are the parent of all orphans
-            for pid in children() - {self._guard.pid}:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
+        if number == signal.SIGCHLD:
+            self.reap()
         elif number == signal.SIGCONT:
             self._continue()
         else:

@@ -103,16 +103,13 @@ def _attempt(wish: Wish, hosts: str | None, command: Sequence[str]) -> int:
     with Child(command, grace=wish.grace, on_lost=wish.on_lost) as child:
         zk = Coordinator(settings)
         try:
-            with handlers({number: _end if number == signal.SIGQUIT else _leave for number in UNUSUAL}):
+            with handlers({**UNUSUAL, signal.SIGCHLD: lambda *_: child.reap()}):
+                child.reap()
                 return _run(zk, wish, _wait(zk, wish, due), child, command[0])
         finally:
             with handlers(dict.fromkeys(SIGNALS, _leave)):  # the command has had its signals
                 child.close()
                 zk.close()
-
-
-UNUSUAL = HANDED_ON - {signal.SIGTSTP, signal.SIGCONT, *SIGNALS}
-"""Signals that are meant for the command: until there is one they are ignored, but for SIGQUIT."""
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
@@ -121,6 +118,13 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 
 def _end(number: int, _frame: FrameType | None) -> None:
     raise SignalledError(number)
+
+
+UNUSUAL = {
+    number: _end if number == signal.SIGQUIT else _leave
+    for number in HANDED_ON - {signal.SIGTSTP, signal.SIGCONT, *SIGNALS}
+}
+"""What is done about signals that are meant for the command, until there is one."""
 
 
 def _wait(zk: Coordinator, wish: Wish, due: float) -> Lease:

@@ -5,71 +5,20 @@ What becomes of the command in which case is tested without one: tests/unit/test
 
 from __future__ import annotations
 
-import os
-import select
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from kazoo.client import KazooClient
-from kazoo.recipe.lock import Lock
 
-from coordinator.engine.clock import now
-from coordinator.testing import FaultProxy, ZooKeeperServer, eventually
-from tests.command import Command, run
-from tests.support import PATIENCE, new_place
+from coordinator.testing import FaultProxy, ZooKeeperServer
+from tests.command import Command, Watched, run
+from tests.support import held, new_place, queued
 
 #: Two processes that are deaf to SIGTERM.
 DEAF = "trap '' TERM; sleep 100 & echo $$ $!; while :; do wait; done"
 SAYS = "echo $COORDINATOR_LEASE_TOKEN $COORDINATOR_LEASE_PATH; read line; echo $line; exit 7"
-
-
-@pytest.fixture
-def place(observer: KazooClient) -> Iterator[str]:
-    """A path for a queue; nobody may be left there."""
-    path = new_place()
-    yield path
-    assert observer.get_children(path) == []
-    observer.delete(path)
-
-
-@contextmanager
-def held(observer: KazooClient, path: str) -> Iterator[None]:
-    """The lock of kazoo's at that path is held by ada."""
-    lock = Lock(observer, path, "ada")
-    lock.acquire(timeout=PATIENCE)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def queued(observer: KazooClient, path: str, count: int) -> list[str]:
-    """The seats at that path, the first one first, when there are so many."""
-    eventually(
-        lambda: len(observer.get_children(path)) == count,
-        timeout=PATIENCE * 2,
-        message=f"{count} in the queue",
-    )
-    return sorted(observer.get_children(path), key=lambda name: name[-10:])
-
-
-def deaths(pids: list[int]) -> dict[int, float]:
-    """When each of these processes died."""
-    died: dict[int, float] = {}
-    fds = {os.pidfd_open(pid): pid for pid in pids}
-    try:
-        while fds.keys() - died.keys():
-            ready, _, _ = select.select([*fds.keys() - died.keys()], [], [], PATIENCE)
-            assert ready, f"alive: {pids}"
-            died |= dict.fromkeys(ready, now())
-    finally:
-        for fd in fds:
-            os.close(fd)
-    return {fds[fd]: at for fd, at in died.items()}
 
 
 @pytest.mark.parametrize("kind", ["--lock", "--lead"])
@@ -142,10 +91,10 @@ def test_cut_off_it_has_ended_the_command_before_the_next_one_begins(
     next_one = ("run", "--lock", place, zookeeper.hosts, "--", "cat")
     with Command("run", *options, proxy.hosts, "--", "sh", "-c", DEAF, environment=settings) as first:
         family = [int(pid) for pid in first.until(" ").split()]
-        with Command(*next_one, stdin=subprocess.PIPE) as second:
+        with Command(*next_one, stdin=subprocess.PIPE) as second, Watched(family) as watched:
             queued(observer, place, 2)
             proxy.blackhole = True
-            died = deaths(family)
+            died = watched.deaths()
             assert len(observer.get_children(place)) == 2, "the next one may have begun already"
             first.until("is lost (lapsed): it is ended", stream="err")
             assert first.wait() == 121

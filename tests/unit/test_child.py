@@ -289,9 +289,10 @@ def test_killed_itself_it_leaves_nobody() -> None:
 
 
 def test_stopped_itself_it_leaves_nobody() -> None:
-    """SIGSTOP: it cannot see that the lease ends, the guard can. It was lost, then, whatever it thinks."""
+    """SIGSTOP: it cannot see that the lease ends, the guard can. It was lost, then, and that is told."""
     seen = disturbed(lambda run: run.process.send_signal(signal.SIGSTOP))
     assert seen.code == 121
+    assert "loss" in seen.told
     assert seen.last < seen.at + LASTS
 
 

@@ -107,6 +107,18 @@ Grace = Annotated[
 ]
 
 
+class Family(StrEnum):
+    """Whose queues they are."""
+
+    kazoo = "kazoo"
+    curator = "curator"
+
+
+InQueuesOf = Annotated[
+    Family, typer.Option("--dialect", help="With whom it queues: kazoo's recipes, or Curator's.")
+]
+
+
 class UponLoss(StrEnum):
     """What becomes of a command when the lease is lost."""
 
@@ -125,7 +137,7 @@ OnLoss = Annotated[
 Led = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="HOSTS] PATH",
+        metavar="[HOSTS] PATH",
         show_default=False,
         help="host:port[,host:port][/chroot], else COORDINATOR_HOSTS.",
     ),
@@ -149,13 +161,21 @@ class _Run(TyperCommand):
     """A command whose usage has an exit code of its own; what stands after ``--`` is not looked at."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        at = args.index("--") if "--" in args else len(args)
-        ctx.obj = tuple(args[at + 1 :])
         try:
-            return super().parse_args(ctx, args[:at])
+            return super().parse_args(ctx, self._before_command(ctx, args))
         except _UsageError as error:
             error.exit_code = WRONG_USAGE
             raise
+
+    def _before_command(self, ctx: Any, args: list[str]) -> list[str]:
+        """Return our own arguments; without a command they are not looked at, they might be its."""
+        at = args.index("--") if "--" in args else len(args)
+        ctx.obj = tuple(args[at + 1 :])
+        if not ctx.obj and "--help" not in args[:at]:
+            raise _UsageError(
+                "a command is needed, after --: coordinator run --lock PATH [HOSTS] -- COMMAND", ctx
+            )
+        return args[:at]
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return [*super().collect_usage_pieces(ctx), "--", "COMMAND", "[ARG]..."]
@@ -240,6 +260,7 @@ def _run(
     stop_within: StopWithin = None,
     grace: Grace = 5.0,
     on_lost: OnLoss = UponLoss.kill,
+    dialect: InQueuesOf = Family.kazoo,
 ) -> None:
     """Run a command only while a lock or leadership is held.
 
@@ -252,22 +273,28 @@ def _run(
     """
     from coordinator.cli.run import Wish, run_beside_a_lease
 
-    wish = Wish(lead, lock, timeout, identity, stop_within, grace, on_lost.value)
+    wish = Wish(lead, lock, timeout, identity, stop_within, grace, on_lost.value, dialect.value)
     raise typer.Exit(run_beside_a_lease(wish, hosts, ctx.obj))
 
 
 @app.command(cls=_Leader)
 def leader(
-    arguments: Led = None, *, watch: Changes = False, json: LeaderAsJson = False, timeout: Timeout = 5.0
+    arguments: Led = None,
+    *,
+    watch: Changes = False,
+    json: LeaderAsJson = False,
+    timeout: Timeout = 5.0,
+    dialect: InQueuesOf = Family.kazoo,
 ) -> None:
     """Say who leads, or holds a lock: identity, fencing token, session.
 
     Exit code 0: somebody does; 1: nobody; 2: wrong usage; 122: the ensemble cannot be asked;
     with --watch 130: interrupted; 141: the reader of a pipe has gone; 143: terminated.
     """
-    from coordinator.cli.leader import run_leader
+    from coordinator.cli.leader import Look, run_leader
 
-    raise typer.Exit(run_leader(arguments or (), watch=watch, as_json=json, timeout=timeout))
+    look = Look(watch, json, timeout, dialect.value)
+    raise typer.Exit(run_leader(arguments or (), look))
 
 
 def run(arguments: Sequence[str]) -> int:

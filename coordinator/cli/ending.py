@@ -29,6 +29,7 @@ __all__ = [
     "UNREACHABLE",
     "USAGE",
     "WRONG_USAGE",
+    "Handler",
     "SignalledError",
     "cannot_run",
     "complain",

@@ -25,6 +25,7 @@ from coordinator.cli.ending import (
     TIMED_OUT,
     UNREACHABLE,
     WRONG_USAGE,
+    Handler,
     SignalledError,
     cannot_run,
     complain,
@@ -32,8 +33,10 @@ from coordinator.cli.ending import (
     handlers,
 )
 from coordinator.client import Coordinator
-from coordinator.contending import STOP_PART, checked_identity
+from coordinator.contending import STOP_PART, Family, checked_identity
+from coordinator.core.contention import WAYS
 from coordinator.core.layout import deletable
+from coordinator.core.seats import Dialect
 from coordinator.engine.clock import now
 from coordinator.errors import (
     AcquireTimeoutError,
@@ -58,6 +61,7 @@ class Wish:
     stop_within: float | None = None
     grace: float = 5.0
     on_lost: OnLost = "kill"
+    dialect: Family = "kazoo"
 
 
 def run_beside_a_lease(wish: Wish, hosts: str | None, command: Sequence[str]) -> int:
@@ -68,8 +72,11 @@ def run_beside_a_lease(wish: Wish, hosts: str | None, command: Sequence[str]) ->
             return _attempt(wish, hosts, command)
         except AcquireTimeoutError as error:
             return _complain(TIMED_OUT, error)
-        except (ConfigurationError, NotAQueueError) as error:
+        except ConfigurationError as error:
             return _complain(WRONG_USAGE, error)
+        except NotAQueueError as error:
+            complain("run", _in_options(str(error)))
+            return WRONG_USAGE
         except CoordinatorError as error:
             return _complain(UNREACHABLE, error)
         except OSError as error:
@@ -83,16 +90,33 @@ def _complain(code: int, error: Exception) -> int:
     return code
 
 
+OPTIONS: dict[Dialect, str] = {
+    "kazoo": "--dialect kazoo",
+    "curator-lock": "--lock with --dialect curator",
+    "curator-latch": "--lead with --dialect curator",
+}
+"""How one queues there on a command line."""
+
+
+def _in_options(text: str) -> str:
+    """Say with our options what an error says with the arguments of Python."""
+    for dialect, way in WAYS.items():
+        text = text.replace(way, OPTIONS[dialect])
+    return text
+
+
 def _attempt(wish: Wish, hosts: str | None, command: Sequence[str]) -> int:
     if sys.platform != "linux":
         raise ConfigurationError("it needs Linux: elsewhere nobody tells what a command leaves behind")
-    if (wish.lead is None) == (wish.lock is None):
+    if hosts is not None and hosts.startswith("/"):
+        raise ConfigurationError(f"{hosts} is a path: give it as --lead {hosts} or --lock {hosts}")
+    if wish.lead is None and wish.lock is None:
         raise ConfigurationError("either --lead PATH or --lock PATH is needed")
+    if wish.lead is not None and wish.lock is not None:
+        raise ConfigurationError(f"--lead {wish.lead} and --lock {wish.lock}: one of them, not both")
     deletable(wish.lock or wish.lead or "")
     if wish.identity is not None:
         checked_identity(wish.identity)
-    if not command:
-        raise ConfigurationError("a command is needed, after --: coordinator run --lock PATH -- COMMAND")
     if code := cannot_run("run", command[0]):
         return code
     settings = Settings.make(hosts=hosts)
@@ -120,7 +144,7 @@ def _end(number: int, _frame: FrameType | None) -> None:
     raise SignalledError(number)
 
 
-UNUSUAL = {
+UNUSUAL: dict[int, Handler] = {
     number: _end if number == signal.SIGQUIT else _leave
     for number in HANDED_ON - {signal.SIGTSTP, signal.SIGCONT, *SIGNALS}
 }
@@ -133,6 +157,7 @@ def _wait(zk: Coordinator, wish: Wish, due: float) -> Lease:
         wish.lock or wish.lead or "",
         timeout=None if due == inf else max(0.0, round(due - now(), 2)),
         identity=wish.identity,
+        dialect=wish.dialect,
         stop_within=wish.stop_within,
     )
     return queue.acquire() if isinstance(queue, Lock) else queue.campaign()

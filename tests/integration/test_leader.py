@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from typing import Any
 
 import pytest
@@ -62,12 +63,32 @@ def test_where_nobody_leads_the_exit_code_says_so(zookeeper: ZooKeeperServer, ca
     assert json.loads(capsys.readouterr().out)["identity"] is None
 
 
+def test_who_leads_among_curators_is_told_if_asked_for(
+    zookeeper: ZooKeeperServer, observer: KazooClient, capsys: Capture
+) -> None:
+    """Otherwise nobody does, as for kazoo, but it is told how to look."""
+    path = new_place()
+    seat = observer.create(f"{path}/_c_1-latch-", b"ada", ephemeral=True, sequence=True, makepath=True)
+    assert app.run(["leader", zookeeper.hosts, path, "--dialect", "curator"]) == 0
+    assert capsys.readouterr().out.startswith("ada  token ")
+    assert app.run(["leader", zookeeper.hosts, path]) == 1
+    assert "there is a queue of another kind: --dialect curator" in capsys.readouterr().err
+    observer.delete(seat)
+    seat = observer.create(f"{path}/_c_1-lock-", b"ada", ephemeral=True, sequence=True)
+    assert app.run(["leader", zookeeper.hosts, path, "--dialect", "curator"]) == 1
+    assert "Curator's locks" in capsys.readouterr().err
+    observer.delete(seat)
+    observer.delete(path)
+
+
 def test_an_ensemble_that_does_not_answer_is_not_nobody(capsys: Capture) -> None:
     assert app.run(["leader", "127.0.0.1:1", "/a", "--timeout", "0.3"]) == 122
     assert "127.0.0.1:1: refused" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [(), ("zk1:2181",), ("/a", "/b"), ("zk1", "a"), ("/a//b",)])
+@pytest.mark.parametrize(
+    "arguments", [(), ("zk1:2181",), ("/a", "/b"), ("zk1", "a"), ("/a//b",), ("/a", "--dialect", "zookeeper")]
+)
 def test_wrong_usage_is_told(arguments: tuple[str, ...], capsys: Capture) -> None:
     assert app.run(["leader", *arguments]) == 2
     assert capsys.readouterr().err
@@ -90,6 +111,16 @@ def test_each_change_is_told(zookeeper: ZooKeeperServer, observer: KazooClient) 
     lock.release()
     observer.delete(path)
     assert command.err == []
+
+
+def test_an_ensemble_that_is_waited_for_is_told_once() -> None:
+    """Not each attempt: it goes on until there is an answer."""
+    with Command("leader", "127.0.0.1:1", "/a", "--watch") as command:
+        command.until("127.0.0.1:1: refused", stream="err")
+        with pytest.raises(subprocess.TimeoutExpired):
+            command.process.wait(0.5)
+        assert command.end(signal.SIGTERM) == 143
+    assert (command.out, len(command.err)) == ([], 1)
 
 
 def test_a_reader_that_has_gone_ends_it(zookeeper: ZooKeeperServer) -> None:

@@ -21,16 +21,30 @@ DEAF = "trap '' TERM; sleep 100 & echo $$ $!; while :; do wait; done"
 SAYS = "echo $COORDINATOR_LEASE_TOKEN $COORDINATOR_LEASE_PATH; read line; echo $line; exit 7"
 
 
-@pytest.mark.parametrize("kind", ["--lock", "--lead"])
+@pytest.mark.parametrize(
+    ("kind", "dialect", "mark"),
+    [
+        ("--lock", (), "__lock__"),
+        ("--lead", ("--dialect", "kazoo"), "__lock__"),
+        ("--lock", ("--dialect", "curator"), "-lock-"),
+        ("--lead", ("--dialect", "curator"), "-latch-"),
+    ],
+)
 def test_the_command_runs_while_it_is_held(
-    zookeeper: ZooKeeperServer, observer: KazooClient, place: str, kind: str
+    zookeeper: ZooKeeperServer,
+    observer: KazooClient,
+    place: str,
+    kind: str,
+    dialect: tuple[str, ...],
+    mark: str,
 ) -> None:
     """It knows the token and the znode, has our input, and its exit code is ours; then nothing is left."""
-    options = (kind, place, "--identity", "bob", zookeeper.hosts)
+    options = (kind, place, *dialect, "--identity", "bob", zookeeper.hosts)
     with Command("run", *options, "--", "sh", "-c", SAYS, stdin=subprocess.PIPE) as command:
         token, path = command.until(place).split()
         data, stat = observer.get(path)
         assert (data, stat.czxid) == (b"bob", int(token))
+        assert mark in path
         assert command.process.stdin is not None
         command.process.stdin.write("given\n")
         command.process.stdin.flush()
@@ -74,6 +88,31 @@ def test_a_path_that_is_no_queue_is_left_alone(zookeeper: ZooKeeperServer, obser
     assert path in err
     assert observer.get_children(path) == []
     observer.delete(path)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "way"),
+    [
+        ("__lock__", ("--lead", "--dialect", "curator"), "use --dialect kazoo"),
+        ("-lock-", ("--lead", "--dialect", "curator"), "use --lock with --dialect curator"),
+        ("-latch-", ("--lock", "--dialect", "kazoo"), "use --lead with --dialect curator"),
+    ],
+)
+def test_the_queue_of_others_is_told_with_the_options_for_it(
+    zookeeper: ZooKeeperServer,
+    observer: KazooClient,
+    place: str,
+    theirs: str,
+    ours: tuple[str, ...],
+    way: str,
+) -> None:
+    """Not with the arguments of Python."""
+    seat = observer.create(f"{place}/x{theirs}", ephemeral=True, sequence=True, makepath=True)
+    kind, *dialect = ours
+    code, _, err = run("run", kind, place, *dialect, zookeeper.hosts, "--", "echo", "never")
+    assert code == 123
+    assert way in err
+    observer.delete(seat)
 
 
 def test_a_lease_that_cannot_be_had_in_this_session_is_wrong_usage(zookeeper: ZooKeeperServer) -> None:

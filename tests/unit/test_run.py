@@ -29,6 +29,7 @@ def test_docs_name_every_option_and_code_of_run() -> None:
         "identity",
         "stop-within",
         "grace",
+        "dialect",
         *(f"on-lost {one}" for one in UponLoss),
     ):
         assert f"`--{name}" in section
@@ -41,8 +42,14 @@ def test_docs_name_every_option_and_code_of_run() -> None:
     [
         ("--lock /a", "a command is needed, after --"),
         ("--lock /a true", "a command is needed, after --"),
+        ("--lock /a --", "a command is needed, after --"),
+        ("--lock /a python -m billing", "a command is needed, after --"),
+        ("", "a command is needed, after --"),
         ("-- true", "either --lead PATH or --lock PATH"),
-        ("--lock /a --lead /b -- true", "either --lead PATH or --lock PATH"),
+        ("/a -- true", "/a is a path: give it as --lead /a or --lock /a"),
+        ("--lock /a --lead /b -- true", "--lead /b and --lock /a: one of them"),
+        ("--lock /a /b -- true", "/b is a path"),
+        ("--lock /a --dialect zookeeper -- true", "zookeeper"),
         ("--lock a -- true", "slash"),
         ("--lock / -- true", "the root"),
         ("--lock /a//b -- true", "/a//b"),
@@ -53,7 +60,7 @@ def test_docs_name_every_option_and_code_of_run() -> None:
         ("--lock /a --timeout 0 -- true", "--timeout"),
         ("--lock /a --stop-within 0 -- true", "--stop-within"),
         ("--lock /a --on-lost never -- true", "never"),
-        ("--lock", "--lock"),
+        ("--lock -- true", "--lock"),
         ("--no-such-option -- true", "--no-such-option"),
     ],
 )

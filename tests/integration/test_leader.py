@@ -71,6 +71,8 @@ def test_who_leads_among_curators_is_told_if_asked_for(
     seat = observer.create(f"{path}/_c_1-latch-", b"ada", ephemeral=True, sequence=True, makepath=True)
     assert app.run(["leader", zookeeper.hosts, path, "--dialect", "curator"]) == 0
     assert capsys.readouterr().out.startswith("ada  token ")
+    with Command("leader", zookeeper.hosts, path, "--watch", "--dialect", "curator") as command:
+        command.until("ada  token ")
     assert app.run(["leader", zookeeper.hosts, path]) == 1
     assert "there is a queue of another kind: --dialect curator" in capsys.readouterr().err
     observer.delete(seat)

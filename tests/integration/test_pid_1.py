@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 from kazoo.client import KazooClient
@@ -78,25 +77,31 @@ def test_the_command_begins_when_the_lease_is_held(boxes: Site, observer: KazooC
         assert box.err() == ""
 
 
-@pytest.mark.parametrize("state", ["waits", "runs"])
-def test_orphans_are_waited_for(boxes: Site, observer: KazooClient, place: str, state: str) -> None:
-    """As those of a health check, by docker exec: they are PID 1's, which nobody else waits for."""
-    with ExitStack() as others, boxes.run("run", "--lock", place, boxes.hosts, "--", *shell(SAYS)) as box:
-        others.enter_context(held(observer, place))
+@pytest.fixture
+def two(boxes: Site, observer: KazooClient, place: str) -> Iterator[tuple[Box, Box]]:
+    """One whose command runs, and ends with 9 by SIGTERM; and one that waits for the same lock."""
+    run = ("run", "--lock", place, boxes.hosts, "--", *shell("trap 'exit 9' TERM;" + SAYS))
+    with boxes.run(*run) as one, boxes.run(*run) as other:
+        eventually(lambda: one.out() or other.out(), timeout=PATIENCE, message="one of them to run")
         queued(observer, place, 2)
-        if state == "runs":
-            others.close()
-            box.line()
+        runs, waits = (one, other) if one.out() else (other, one)
+        yield runs, waits
+        waits.stop()
+        runs.stop()
+
+
+def test_orphans_are_waited_for(two: tuple[Box, Box]) -> None:
+    """As those of a health check, by docker exec: they are PID 1's, which nobody else waits for."""
+    for box in two:
         inside = box.execute("sleep 100 >/dev/null 2>&1 & echo $!")
         (orphan,) = [one for one in box.processes() if one.inside == int(inside)]
         assert orphan.parent == box.first
         box.execute(f"kill -9 {inside}")
         eventually(
-            lambda: orphan.pid not in {one.pid for one in box.processes()},
+            lambda: orphan.pid not in {one.pid for one in box.processes()},  # noqa: B023 -- called at once
             timeout=PATIENCE,
             message="PID 1 to wait for the orphan",
         )
-        box.stop()
 
 
 def test_what_the_command_leaves_is_dead_before_the_next_one_begins(
@@ -116,21 +121,15 @@ def test_what_the_command_leaves_is_dead_before_the_next_one_begins(
         assert box.wait() == 3
 
 
-@pytest.mark.parametrize("state", ["waits", "runs"])
 def test_docker_stop_ends_it_long_before_it_would_kill(
-    boxes: Site, observer: KazooClient, place: str, state: str
+    two: tuple[Box, Box], observer: KazooClient, place: str
 ) -> None:
     """SIGTERM: the exit code is that of the command; when it is told, nobody is left in the queue."""
-    script = "trap 'exit 9' TERM;" + SAYS
-    with ExitStack() as others, boxes.run("run", "--lock", place, boxes.hosts, "--", *shell(script)) as box:
-        others.enter_context(held(observer, place))
-        queued(observer, place, 2)
-        if state == "runs":
-            others.close()
-            box.line()
-        code, took = box.stop()
-        assert (code, took < 5) == (9 if state == "runs" else 143, True)
-        assert len(observer.get_children(place)) == (0 if state == "runs" else 1)
+    runs, waits = two
+    for box, code, left in ((waits, 143, 1), (runs, 9, 0)):
+        ended, took = box.stop()
+        assert (ended, took < 5) == (code, True)
+        assert len(observer.get_children(place)) == left
         assert box.err() == ""
 
 

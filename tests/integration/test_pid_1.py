@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from kazoo.client import KazooClient
@@ -63,18 +64,20 @@ def family(box: Box) -> list[int]:
 
 def test_the_command_begins_when_the_lease_is_held(boxes: Site, observer: KazooClient, place: str) -> None:
     """Before that there are PID 1 and the guard. Then signals reach it; its exit code is the container's."""
-    with boxes.run("run", "--lead", place, boxes.hosts, "--", *shell(SAYS)) as box:
-        with held(observer, place):
+    with ExitStack() as others:
+        others.enter_context(held(observer, place))
+        with boxes.run("run", "--lead", place, boxes.hosts, "--", *shell(SAYS)) as box:
             mine = queued(observer, place, 2)[1]
             assert len(box.processes()) == 2
             assert box.out() == ""
-        token, path = box.line().split()
-        assert path == f"{place}/{mine}"
-        assert observer.exists(path).czxid == int(token)
-        box.container.kill("USR1")
-        assert box.wait() == 7
-        assert observer.get_children(place) == []
-        assert box.err() == ""
+            others.close()
+            token, path = box.line().split()
+            assert path == f"{place}/{mine}"
+            assert observer.exists(path).czxid == int(token)
+            box.container.kill("USR1")
+            assert box.wait() == 7
+            assert observer.get_children(place) == []
+            assert box.err() == ""
 
 
 @pytest.fixture

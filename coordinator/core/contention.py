@@ -219,16 +219,17 @@ class Contention(Intent):
             return Outcome(error=error, retry=True)
 
     def _mine(self) -> Flow[bool]:
-        """Watch our own seat, and return whether it is there."""
+        """Watch our own seat, and return whether it is there; learn the token of one that was found."""
         if self.seat is None:
             return False
         try:
-            yield from ask(Get(self.seat, watch=self.token))
+            _, stat = yield from ask(Get(self.seat, watch=self.token))
         except NoNodeError:
             if self.term is None:
                 self.retire()
             self.first = False
             return False
+        self.czxid = stat.czxid
         return True
 
     def _queue(self, standing: Standing) -> Flow[Outcome]:

@@ -294,6 +294,22 @@ def test_the_next_holds_nothing_before_its_seat_is_proved(world):
     assert believed(world, one)
 
 
+def test_the_next_whose_seat_was_found_has_its_token(world):
+    """The answer to its creation was lost: what it did not tell is read before it may be held."""
+    rival = Rival(world)
+    one = candidate(world)
+    world.want(one, "lock")
+    while not isinstance(world.sent[-1], Create):
+        world.reply()
+    world.cut(applied=1)
+    world.up()
+    assert one.next
+    live(world, T)
+    told_of_the_end(world, rival)
+    assert one.term is not None
+    assert one.term.token == world.stat(one.seat).czxid
+
+
 def test_the_next_whose_seat_was_deleted_queues_again(world):
     """It is told at once."""
     rival = Rival(world)

@@ -13,7 +13,9 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
+from copies import Copies
 from network import Books, Link, Sent, Server, parts
+from places import QUEUE, Places
 
 from coordinator.core.kernel import Kernel
 from coordinator.core.messages import (
@@ -22,6 +24,7 @@ from coordinator.core.messages import (
     Close,
     Effect,
     Emit,
+    Fired,
     Message,
     Moment,
     NotSent,
@@ -36,15 +39,13 @@ from coordinator.core.messages import (
     Unwant,
     Want,
 )
-from coordinator.core.mirror import ChildrenMirror, ZnodeMirror
 from coordinator.core.operations import Operation
 from coordinator.core.presence import Presence
 from coordinator.core.requests import ANY_VERSION, Children, Delete, Exists, Get, Set, Sync
-from coordinator.core.session import Closing, Expired, LinkDown, LinkUp, Tick
+from coordinator.core.session import AuthFailed, Closing, Expired, LinkDown, LinkUp, Tick
 from coordinator.errors import ConnectionLossError, OperationTimeoutError
 from coordinator.events import (
     BaseEvent,
-    ChildrenChanged,
     EphemeralConflict,
     EphemeralCreated,
     EphemeralFailed,
@@ -54,9 +55,6 @@ from coordinator.events import (
     SessionEstablished,
     SessionExpired,
     SessionResumed,
-    ZnodeChanged,
-    ZnodeCreated,
-    ZnodeDeleted,
 )
 from coordinator.models import Phase, Stat
 
@@ -71,60 +69,14 @@ BURST = 60
 """Requests about one path within that time, if nobody gives cause for more; a run of a
 contested ephemeral takes up to 24, and two views may read beside it."""
 
-View = ZnodeMirror[bytes] | ChildrenMirror
-
-
-class Replay:
-    """What the events of one path tell, beginning with the first copy of a view."""
-
-    def __init__(self) -> None:
-        self.known = False
-        self.blurred = False
-        """Views came and went unseen: nothing can be said of this path any more."""
-        self.state: Any = None
-        """The mzxid of a znode, None if there is none; or the names of the children."""
-
-    def told(self, event: BaseEvent) -> None:
-        """Apply an event."""
-        if not self.known or self.blurred:
-            return
-        match event:
-            case ZnodeCreated():
-                assert self.state is None, f"{event}: it was there"
-                self.state = event.mzxid
-            case ZnodeChanged():
-                assert self.state is not None, f"{event}: it was not there"
-                assert event.mzxid > self.state, f"{event}: goes backwards from {self.state}"
-                self.state = event.mzxid
-            case ZnodeDeleted():
-                assert self.state is not None, f"{event}: it was not there"
-                self.state = None
-            case ChildrenChanged():
-                assert set(event.removed) <= self.state, f"{event}: not all of them were there"
-                left = self.state - set(event.removed)
-                assert not left & set(event.added), f"{event}: some of them were there"
-                self.state = left | set(event.added)
-
-    def read(self, view: View) -> None:
-        """Compare with what a view has just read."""
-        if view.copy is None or view.copy.error is not None or self.blurred:
-            return
-        if isinstance(view, ChildrenMirror):
-            now: Any = set(view.copy.names)
-        else:
-            now = None if view.copy.stat is None else view.copy.stat.mzxid
-        if not self.known:
-            self.known, self.state = True, now
-        assert self.state == now, f"{view.path}: the events tell {self.state}, the view shows {now}"
-
 
 class Member:
     """A kernel, its clock and its link to one of the servers."""
 
-    def __init__(self, name: str, books: Books) -> None:
+    def __init__(self, name: str, books: Books, *, tick: float | None = None) -> None:
         self.name = name
         self.books = books
-        self.kernel = Kernel(session_timeout=TIMEOUT)
+        self.kernel = Kernel(session_timeout=TIMEOUT, tick=tick)
         self.now = 1000.0
         self.jitter = 0.5
         self.link: Link | None = None
@@ -136,8 +88,6 @@ class Member:
         self.contact = 0.0
         """Send time of what was answered last, pings included."""
         self.kept: dict[str, Presence] = {}
-        self.views: dict[View, object] = {}
-        """None, or who waits for its end."""
         self.waiting: dict[str, float] = {}
         """Deadlines of those who were not answered yet."""
         self.answers: dict[str, BaseException | None] = {}
@@ -152,9 +102,10 @@ class Member:
         """Its client was told to stop."""
         self.ended = False
         """Its client has ended by itself, and makes no link until it is replaced."""
+        self.copies = Copies(self)
+        self.places = Places(self)
         self._firsts: dict[str, Presence] = {}
         self._renewals: dict[str, tuple[str, bytes]] = {}
-        self._closings: dict[str, View] = {}
         self._inbox: deque[Message] = deque()
         self._numbers = count(1)
         self._seen = 0
@@ -165,11 +116,7 @@ class Member:
         self._established: list[int] = []
         self._recovering: set[str] = set()
         """Paths of ephemerals that come first in the present recovery."""
-        self._recovering_views: set[int] = set()
-        """Tokens of the views that come after them."""
-        self._replays: dict[tuple[type, str], Replay] = {}
-        self._shown: dict[View, object] = {}
-        start = self._waiter("start")
+        start = self.waiter("start")
         self.say(AwaitSession("zk1:2181", self.now + TIMEOUT, TIMEOUT, start))
 
     # -- messages and effects
@@ -226,6 +173,7 @@ class Member:
             if intent.present:
                 owner = self.books.owners.get((path, intent.czxid))
                 assert owner == intent.owner, f"{path}: shown as ours, and is of {owner}"
+        self.places.check()
 
     # -- what is sent
 
@@ -241,8 +189,9 @@ class Member:
             assert deadline is not None, f"{request} is sent, though its caller was answered"
             assert deadline > self.now, f"{request} is sent after its deadline"
             self._unknown |= {request.path} if request.writes else set()
-        if isinstance(request, Get | Children) and request.watch in self._recovering_views:
+        if isinstance(request, Get | Children) and request.watch in self.copies.recovering:
             assert not self._recovering, f"{request} before {self._recovering}: ephemerals come first"
+        self.places.check_sent(request, too_early=bool(self._recovering or self.copies.recovering))
         since, number = self._burst.get(request.path, (self.now, 0))
         if self.now - since >= LEAST_DELAY:
             since, number = self.now, 0
@@ -256,9 +205,13 @@ class Member:
         ZooKeeper has no condition on the owner: a write is bound to the version that was
         seen. Only what came in the place after that look, with the same version, may suffer.
         """
+        if session_id in self.books.sessions:
+            self.places.check_served(session_id, sent.request)
         for one in parts(sent.request):
             node = self.books.now.nodes.get(one.path)
             if node is None or not isinstance(one, Set | Delete):
+                continue
+            if one.path.startswith(QUEUE):  # named by an attempt, and nobody else's
                 continue
             assert one.version != ANY_VERSION, f"{one}: not bound to what was seen"
             if node.owner in self.sessions:
@@ -304,8 +257,13 @@ class Member:
         """Take what comes down first; False if there is nothing."""
         if self.link is None or not self.link.down:
             return False
-        message, request = self.link.down.popleft(), None
-        if isinstance(message, Replied):
+        self.take(self.link.down.popleft())
+        return True
+
+    def take(self, message: Fired | Replied) -> None:
+        """Take what has come down."""
+        request = None
+        if isinstance(message, Replied) and self.link is not None:
             self.link.answers += 1
             self._seen = max(self._seen, message.zxid)
             self.contact = max(self.contact, message.contact)
@@ -315,7 +273,6 @@ class Member:
         self.say(message)
         if request is not None:
             self._unknown.discard(request.path)  # what was due before it came could not know of it
-        return True
 
     def lose(self, *, served: int = 0, replies: bool = False, told: bool = True) -> None:
         """Break the link; the server has still done the first so many requests.
@@ -336,6 +293,15 @@ class Member:
             self.say(Replied(sent.request_id, None, loss, 0, self.contact))
         if told:
             self.down()
+
+    def lose_the_answer(self, server: Server) -> None:
+        """Have everything done that was sent, lose the answer to the last of it, and come back."""
+        if self.link is not None:
+            for _ in range(len(self.link.up) - 1):
+                self.serve()
+            self.lose(served=1)
+        if self.linkable:
+            self.relink(server)
 
     def down(self) -> None:
         """Tell of a link that is broken."""
@@ -381,17 +347,22 @@ class Member:
 
     # -- what its users do
 
-    def _waiter(self, what: str) -> str:
+    def waiter(self, what: str, timeout: float = TIMEOUT) -> str:
+        """Return somebody who waits for that until then."""
         waiter = f"{what} {next(self._numbers)}"
-        self.waiting[waiter] = self.now + TIMEOUT
+        self.waiting[waiter] = self.now + timeout
         return waiter
+
+    def token(self) -> int:
+        """Return a token for an intent."""
+        return next(self._numbers)
 
     def want(self, path: str, *, on_conflict: Any = "wait", waits: bool = False) -> None:
         """Keep an ephemeral; ``waits``: the caller waits for the first outcome."""
         intent = self.kept[path] = Presence(
             next(self._numbers), path, self.name.encode(), on_conflict=on_conflict
         )
-        waiter = self._waiter(f"keep {path}") if waits else None
+        waiter = self.waiter(f"keep {path}") if waits else None
         if waiter is not None:
             self._firsts[waiter] = intent
         self.say(Want(intent, f"keep {path}", self.now + TIMEOUT, TIMEOUT, waiter))
@@ -400,33 +371,16 @@ class Member:
         """Withdraw an ephemeral."""
         intent = self.kept.pop(path)
         self._recovering.discard(path)
-        waiter = self._waiter(f"close {path}")
+        waiter = self.waiter(f"close {path}")
         self.say(Unwant(intent.token, waiter, self.now + TIMEOUT, TIMEOUT, waiter))
 
     def renew(self, path: str) -> None:
         """Give an ephemeral other data."""
-        waiter = self._waiter(f"set {path}")
+        waiter = self.waiter(f"set {path}")
         data = f"{self.name} {waiter}".encode()
         self._renewals[waiter] = (path, data)
         token = self.kept[path].token
         self.say(Renew(token, data, waiter, self.now + TIMEOUT, TIMEOUT, waiter))
-
-    def view(self, kind: type[View], path: str) -> None:
-        """Keep a copy of a znode, or of its children."""
-        token = next(self._numbers)
-        one: View = (
-            ChildrenMirror(token, path) if kind is ChildrenMirror else ZnodeMirror(token, path, _unchanged)
-        )
-        self.views[one] = None
-        self._replays.setdefault((kind, path), Replay())
-        self.say(Want(one, f"watch {path}", 0.0, 0.0, None))
-
-    def unview(self, view: View) -> None:
-        """Close a view."""
-        self._recovering_views.discard(view.token)
-        waiter = self._waiter(f"unwatch {view.path}")
-        self.views[view], self._closings[waiter] = waiter, view
-        self.say(Unwant(view.token, waiter, self.now + TIMEOUT, TIMEOUT, waiter))
 
     def call(self, make: Callable[[str], Operation[Any]]) -> None:
         """Submit an operation that creates a znode of its own."""
@@ -436,7 +390,11 @@ class Member:
 
     def close(self) -> None:
         """End it."""
-        self.say(Close("requested", self._waiter("close")))
+        self.say(Close("requested", self.waiter("close")))
+
+    def refuse(self) -> None:
+        """Have a server refuse its credentials, for good."""
+        self.say(AuthFailed())
 
     # -- what it is told
 
@@ -464,28 +422,18 @@ class Member:
         elif waiter.startswith("close /") and error is None:
             node = self.books.now.nodes.get(waiter.split()[1])
             assert node is None or node.owner != self.kernel.session.session_id, f"{waiter}: it stands"
-        elif waiter in self._closings:
-            self._closed(self._closings[waiter], error)
-
-    def _closed(self, view: View, error: BaseException | None) -> None:
-        del self.views[view]
-        key = (type(view), view.path)
-        if error is not None:
-            self._replays[key].blurred = True  # it may still be there
-        elif not self._replays[key].blurred and not any((type(one), one.path) == key for one in self.views):
-            del self._replays[key]
+        self.copies.settled(waiter, error)
+        self.places.settled(waiter, error)
 
     def _refreshed(self, token: int) -> None:
-        for view in list(self.views):
-            if view.token == token and view.copy is not self._shown.get(view):
-                self._shown[view] = view.copy
-                self._recovering_views.discard(view.token)
-                self._replays[type(view), view.path].read(view)
+        self.copies.refreshed(token)
         self._recovering -= {path for path, intent in self.kept.items() if intent.token == token}
 
     def _told(self, event: BaseEvent) -> None:
         assert not self.events or event.seq == self.events[-1].seq + 1
         self.events.append(event)
+        self.copies.told(event)
+        self.places.told(event)
         match event:
             case SessionEstablished(session_id=session_id):
                 self._proved(event)
@@ -500,14 +448,10 @@ class Member:
             case SessionExpired(session_id=session_id):
                 assert session_id == self._established[-1]
                 self._recovering.clear()
-                self._recovering_views.clear()
             case RecoveryStarted():
                 self._recovering = set(event.ephemeral_paths)
-                self._recovering_views = {one.token for one, waiter in self.views.items() if waiter is None}
-                assert event.watches == len(self._recovering_views)
             case RecoveryCompleted():
                 assert not self._recovering, f"completed without {self._recovering}"
-                assert not self._recovering_views, f"completed without {self._recovering_views}"
             case EphemeralCreated() | EphemeralRecreated():
                 owner = self.books.owners.get((event.path, event.czxid))
                 assert owner == event.session_id, f"{event}: it is of {owner}"
@@ -516,15 +460,7 @@ class Member:
                 assert owner == event.owner_session_id != event.session_id, f"{event}: it is of {owner}"
             case EphemeralFailed(next_try_in=float(delay)):
                 assert delay >= LEAST_DELAY, f"{event}: tried again too soon"
-            case ZnodeCreated() | ZnodeChanged() | ZnodeDeleted():
-                self._replays[ZnodeMirror, event.path].told(event)
-            case ChildrenChanged():
-                self._replays[ChildrenMirror, event.path].told(event)
 
     def _proved(self, event: BaseEvent) -> None:
         assert self.link is not None, f"{event} without a link"
         assert self.link.answers, f"{event} before anything was answered on the link"
-
-
-def _unchanged(path: str, data: bytes) -> bytes:
-    return data

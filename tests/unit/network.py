@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coordinator.core.messages import Fired, Replied
-from coordinator.core.requests import Create, Multi, Request, Set, Sync
+from coordinator.core.requests import Create, Delete, Multi, Request, Set, Sync
 from coordinator.errors import CoordinatorError
 from coordinator.models import Stat
 from coordinator.testing.memory import FakeZooKeeper
@@ -46,6 +46,10 @@ class Books:
         """The owner of each znode that ever was, by path and czxid."""
         self.wrote: set[tuple[int, str, bytes]] = set()
         """Session, path and data of every write."""
+        self.held: list[int] = []
+        """The tokens of the leases that were granted, in that order."""
+        self.ended_outside: set[int] = set()
+        """Those whose seat or session somebody else has ended: that comes without warning."""
 
     def enter(self, entry: Entry) -> Any:
         """Carry it out here, and sooner or later on every server."""
@@ -71,6 +75,9 @@ class Books:
 
     def others(self, request: Request[Any], session: int = 0) -> None:
         """Have a client that is none of ours write; an error of it is its own."""
+        node = self.now.nodes.get(request.path)
+        if isinstance(request, Delete) and node is not None:
+            self.ended_outside.add(node.czxid)
         try:
             self.execute(request, session)
         except CoordinatorError:
@@ -80,9 +87,11 @@ class Books:
         """Begin a session."""
         return self.enter(lambda zookeeper: zookeeper.open())
 
-    def expire(self, session: int) -> None:
-        """End a session, its ephemerals with it."""
+    def expire(self, session: int, *, outside: bool = True) -> None:
+        """End a session, its ephemerals with it; ``outside``: somebody closes it without need."""
         if session in self.sessions:
+            if outside:
+                self.ended_outside |= {self.now.nodes[path].czxid for path in self.now.owned(session)}
             self.enter(lambda zookeeper: zookeeper.expire(session))
 
 
@@ -128,10 +137,14 @@ class Link:
         except CoordinatorError as refused:
             error = refused
         if self.open:
-            self.down.append(Replied(sent.request_id, value, error, self.server.replica.zxid, sent.at))
+            self.tell(Replied(sent.request_id, value, error, self.server.replica.zxid, sent.at))
+
+    def tell(self, message: Fired | Replied) -> None:
+        """Send something down."""
+        self.down.append(message)
 
     def close(self) -> None:
-        """Lose what is under way."""
+        """Lose what is under way, be it that the client or the server ends it."""
         self.open = False
         self.up.clear()
         self.down.clear()
@@ -171,7 +184,7 @@ class Server:
             entry(self.replica)
         for session, token, deleted in self._fired():
             if session in self._links:
-                self._links[session].down.append(Fired(token, deleted))
+                self._links[session].tell(Fired(token, deleted))
         for link in list(self._links.values()):
             # An id that is not yet known here was only just begun elsewhere.
             if link.session_id not in self._books.sessions and not self._knows(link.session_id):

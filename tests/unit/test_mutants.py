@@ -1,9 +1,10 @@
 """The simulation and the property tests are tested themselves: each seeded fault must be found.
 
-A mutant is one change to a copy of the package. Only ``test_simulation.py`` and the
-property tests of the session machine run on that copy, with the same histories each time;
-one of them has to fail by an assertion. A mutant that lives is a hole of the simulation:
-strengthen what ``member.py`` asserts or what the rules of ``test_simulation.py`` do.
+A mutant is one change to a copy of the package. Only what shall find it runs on that copy: one of the
+simulations (``test_simulation.py``, ``test_never_two.py``), or the property tests of the session machine,
+with the same histories each time; a test of an example only where no simulation can know. It has to fail
+by an assertion. A mutant that lives is a hole of the simulation: strengthen what ``member.py``,
+``copies.py`` and ``places.py`` assert, or what the rules of the simulations do.
 """
 
 from __future__ import annotations
@@ -27,10 +28,18 @@ pytestmark = pytest.mark.timeout(240)  # of two runs, as far as the first may wa
 
 PACKAGE = Path(coordinator.__file__).parent
 TESTS = Path(__file__).parent
+SIMULATION = ("test_simulation.py",)
+NEVER_TWO = ("test_never_two.py",)
 CHECKS = ("test_simulation.py", "test_session.py")
-BESIDE = ("member.py", "network.py")
+BESIDE = (
+    *("copies.py", "member.py", "network.py", "places.py"),
+    *("contender.py", "lines.py", "majority.py"),
+    *("candidates.py", "fake.py"),
+)
 HISTORIES = 400
 """How many a mutant may survive. Most last for less than 20, the hardest for one or two hundred."""
+FEW = 20
+"""How many the package itself is tried with: that it passes more of them is tested beside this."""
 PATIENCE = 100.0
 """Seconds for one run on a busy machine; a mutant is found within about 2."""
 
@@ -40,19 +49,24 @@ import coordinator
 from hypothesis import Phase, settings
 assert Path(coordinator.__file__).is_relative_to(Path(__file__).parent), coordinator.__file__
 # The same histories in each run; a failure is not made smaller, since nobody reads it.
-settings.register_profile("mutants", phases=[Phase.generate], derandomize=True, database=None)
+settings.register_profile("mutants", phases=[Phase.generate], database=None)
 settings.load_profile("mutants")
 """
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One fault: in this module, ``old`` is replaced by ``new``."""
+    """One fault: in this module, ``old`` is replaced by ``new``; ``by`` is what has to find it.
+
+    ``start``: where chance begins, such that it is found soon; with any other it is, too, but later.
+    """
 
     name: str
     module: str
     old: str
     new: str
+    by: tuple[str, ...] = CHECKS
+    start: int = 0
 
     def seed(self, package: Path) -> None:
         """Put the fault into a copy of the package."""
@@ -131,8 +145,8 @@ MUTANTS = [
     Mutant(
         "a view whose watch has fired is not read again",
         "core/slots.py",
-        "self._trigger(slot)\n            if isinstance(slot.intent, Contention):",
-        "slot.intent.writes and self._trigger(slot)\n            if isinstance(slot.intent, Contention):",
+        "self._kernel.beats.seen(slot.intent)\n        self._trigger(slot)",
+        "self._kernel.beats.seen(slot.intent)\n        slot.intent.writes and self._trigger(slot)",
     ),
     Mutant(
         "a znode that was made anew is taken for the old one",
@@ -206,6 +220,196 @@ MUTANTS = [
         "            self._proof = None\n            self._runner.lose()\n",
         "            self._proof = None\n",
     ),
+    # -- leases
+    Mutant(
+        "a lease is not ended by an expiry",
+        "core/beats.py",
+        'lost = self.end_all("expired", session)',
+        "lost = 0",
+        SIMULATION,
+    ),
+    Mutant(
+        "a lease that is to be revoked is kept over a lost link",
+        "core/terms.py",
+        "            if contention.revoked:\n",
+        "            if not contention.token:\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "that the predecessor has gone wakes nobody",
+        "core/slots.py",
+        "self._kernel.beats.seen(slot.intent)\n        self._trigger(slot)",
+        "self._kernel.beats.seen(slot.intent)\n        slot.intent.queues or self._trigger(slot)",
+        SIMULATION,
+    ),
+    Mutant(
+        "the predecessor is not watched",
+        "core/contention.py",
+        "read_contender(path, self.token)",
+        "read_contender(path)",
+        SIMULATION,
+    ),
+    Mutant(
+        "the first is watched instead of the predecessor",
+        "core/contention.py",
+        'path = f"{self.path}/{ahead.name}"',
+        'path = f"{self.path}/{queue[0].name}"',
+        ("test_contention.py::test_one_departure_wakes_one",),
+    ),
+    Mutant(
+        "one's own seat is not watched while it is held",
+        "core/contention.py",
+        "if self.first and (yield from self._mine()):",
+        "if self.first:",
+        SIMULATION,
+    ),
+    Mutant(
+        "the seat of a lapsed lease is used again",
+        "core/slots.py",
+        "            contention.retire()\n            self._trigger(slot)\n",
+        "            contention.term = None\n            self._trigger(slot)\n",
+        NEVER_TWO,
+    ),
+    Mutant(
+        "a seat that was left is not deleted before there is another",
+        "core/contention.py",
+        "            yield from self._clear(names)\n            mine",
+        "            mine",
+        NEVER_TWO,
+    ),
+    Mutant(
+        "the seat of the last session is taken for that of the next",
+        "core/contention.py",
+        '        self.retire()\n        self._watched = ""\n',
+        "        self.seat = self.place = self.term = None\n        self.first = False\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "a sync is enough for a beat",
+        "core/beats.py",
+        "                ask(request),\n",
+        '                ask(Sync("/")),\n',
+        ("test_never_two.py::test_a_deposed_leader_proves_nothing",),
+    ),
+    Mutant(
+        "the leader is believed to ping all the time",
+        "core/lease.py",
+        "return half_tick(self._timeout, self._tick)",
+        "return 0.0",
+        ("test_never_two.py::test_what_the_leader_has_not_asked_for_is_not_believed",),
+    ),
+    Mutant(
+        "a beat counts from when it was answered",
+        "core/beats.py",
+        "self.clock.beaten(sent_at, self._kernel.moment.now)",
+        "self.clock.beaten(self._kernel.moment.now, self._kernel.moment.now)",
+        ("test_never_two.py::test_a_beat_counts_from_when_it_was_sent",),
+    ),
+    Mutant(
+        "a frame counts from when it was answered",
+        "core/beats.py",
+        "self.clock.answered(contact, self._kernel.moment.now)",
+        "self.clock.answered(self._kernel.moment.now, self._kernel.moment.now)",
+        ("test_never_two.py::test_a_frame_counts_from_when_it_was_sent",),
+    ),
+    Mutant(
+        "a beat proves itself",
+        "core/lease.py",
+        "        self.synced(sent_at)\n        self._beats.append((now, sent_at))\n",
+        "        self._beats.append((now, sent_at))\n        self.synced(now)\n",
+        ("test_never_two.py::test_a_ping_that_is_late_proves_nothing_of_what_came_before_it",),
+    ),
+    Mutant(
+        "what one list lacks is believed to be gone",
+        "core/contention.py",
+        '                    yield from _delete(f"{self.path}/{name}")\n                    self._spent',
+        '                    yield from _delete(f"{self.path}/{name}")\n            self._spent',
+        ("test_never_two.py::test_a_seat_that_a_deposed_leader_does_not_show_is_deleted",),
+    ),
+    Mutant(
+        "a seat is made again with its old name",
+        "core/contention.py",
+        "seat_prefix(self.dialect, self._attempt())",
+        'vars(self).setdefault("named", seat_prefix(self.dialect, self._attempt()))',
+        SIMULATION,
+    ),
+    Mutant(
+        "a link is believed as if it had made the session",
+        "core/lease.py",
+        "self._believed() if created else min(",
+        "self._believed() if sent_at else min(",
+        ("test_never_two.py::test_a_link_to_a_deposed_leader_proves_nothing",),
+    ),
+    Mutant(
+        "clocks are believed to run alike",
+        "core/lease.py",
+        "return self._timeout - self._timeout * DRIFT - GRAIN",
+        "return self._timeout",
+        ("test_never_two.py::test_a_clock_may_be_slow",),
+    ),
+    Mutant(
+        "how long it was silent before a beat does not matter",
+        "core/lease.py",
+        "min(pinged, heard) + self._believed()",
+        "pinged + self._believed()",
+        ("test_never_two.py::test_a_frame_counts_from_when_it_was_sent",),
+    ),
+    Mutant(
+        "a lease is held for a second beyond its end",
+        "core/term.py",
+        "return now < self.end\n",
+        "return now < self.end + 1.0\n",
+        NEVER_TWO,
+    ),
+    Mutant(
+        "there is no time to stop",
+        "core/term.py",
+        "return self.end - self.stop_within",
+        "return self.end",
+        NEVER_TWO,
+    ),
+    Mutant(
+        "an alarm of one lease ends the next",
+        "core/terms.py",
+        "if contention.term is not term or token not in self._holders:",
+        "if token not in self._holders:",
+        SIMULATION,
+    ),
+    Mutant(
+        "who is third holds when the second has gone",
+        "core/contention.py",
+        "self.place is not None and self.place.position == NEXT",
+        "self.place is not None",
+        SIMULATION,
+    ),
+    Mutant(
+        "who is next holds when the first only changes",
+        "core/contention.py",
+        "        if path is None:\n            return False\n",
+        "        path = path or self._watched\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "who is next holds by a proof that is too old",
+        "core/terms.py",
+        "return self._clock.end - contention.stop_within > self._kernel.moment.now",
+        "return True",
+        SIMULATION,
+    ),
+    Mutant(
+        "who is next holds by a seat that was not checked",
+        "core/beats.py",
+        "if one.proved and one.contention.first and one.stands:",
+        "if one.contention.first and one.stands:",
+        ("test_beats.py::test_the_next_holds_nothing_before_its_seat_is_proved",),
+    ),
+    Mutant(
+        "the token of a seat that was found is not read",
+        "core/contention.py",
+        "        self.czxid = stat.czxid\n        return True\n",
+        "        return True\n",
+        SIMULATION,
+    ),
 ]
 
 
@@ -214,16 +418,18 @@ def checked(folder: Path, mutant: Mutant | None) -> subprocess.CompletedProcess[
     shutil.copytree(PACKAGE, folder / "coordinator")
     if mutant is not None:
         mutant.seed(folder / "coordinator")
-    for name in (*CHECKS, *BESIDE):
+    checks = (*CHECKS, *NEVER_TWO) if mutant is None else mutant.by
+    for name in (*BESIDE, *(check.partition("::")[0] for check in checks)):
         shutil.copy(TESTS / name, folder)
     (folder / "conftest.py").write_text(CONFTEST)
-    (folder / "pytest.ini").write_text("[pytest]\n")
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers = timeout\n")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     environment |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
     environment |= {"COLUMNS": "200", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # half of the time to start
-    if mutant is not None:
-        environment["COORDINATOR_SIMULATION"] = str(HISTORIES)
-    command = [sys.executable, "-m", "pytest", *CHECKS, "-p", "hypothesispytest", "-m", "hypothesis"]
+    environment["COORDINATOR_SIMULATION"] = str(FEW if mutant is None else HISTORIES)
+    command = [sys.executable, "-m", "pytest", *checks, "-p", "hypothesispytest"]
+    command += [f"--hypothesis-seed={0 if mutant is None else mutant.start}"]
+    command += [] if any("::" in check for check in checks) else ["-m", "hypothesis"]
     options = ["-x", "-q", "-rf", "-p", "no:cacheprovider", "--tb=short", "--color=no"]
     return subprocess.run(
         [*command, *options],

@@ -12,18 +12,24 @@ import os
 import sys
 from functools import partial
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from member import CALLS, Member
+from member import CALLS, TIMEOUT, Member
 from network import Books, Server
+from places import QUEUE, standing
 
 from coordinator.core import operations
+from coordinator.core.lease import BEATS
 from coordinator.core.mirror import ChildrenMirror, ZnodeMirror
 from coordinator.core.requests import Children, Create, Delete, Get, Set
 from coordinator.core.session import Beat, RoundRefused
 from coordinator.events import EphemeralConflict, EphemeralEvent
 from coordinator.testing.memory import FakeZooKeeper
+
+HISTORIES = int(os.environ.get("COORDINATOR_SIMULATION", "100"))
+pytestmark = pytest.mark.timeout(60 + HISTORIES)
 
 PATHS = ("/p/a", "/p/b")
 PARENT = "/p"
@@ -31,21 +37,23 @@ BACKOFF = 11.0
 """Seconds after which every delay of an intent has passed."""
 REBUILT = 5.0
 """Seconds after which a client that has ended is replaced at the latest."""
+LEAD = 12
+"""Beats after which somebody leads, if nobody hinders him: two timeouts."""
 CALM = 2000
 """Requests and answers after which the members must have come to rest: far more than they need."""
-REST = 120
-"""Requests of a member in the time of two such delays, in which nothing happens to it. With
-all of its intents refused all the time: 5 intents, each tried 8 times, in up to 3 requests."""
 
 ACTS = (
+    *("lock", "latch", "latch with revoke", "leave", "step down"),
     *("keep", "keep at once", "keep or fail", "give up", "give up", "write", "write", "watch", "list"),
     *("unwatch", "create", "create ephemeral", "link"),
 )
 MEDDLING = (
+    *("delete the first seat", "delete the last seat", "set the first seat", "rival", "rival leaves"),
     *("create", "create ephemeral", "delete", "delete", "set", "take over", "take over and set"),
     *("forbid", "permit", "permit", "end", "end", "expire", "reap", "move on", "begin anew", "begin beside"),
 )
 RACING = (
+    *("lose the answer", "lose the answer", "delete the first seat", "delete the last seat", "rival leaves"),
     *("create ephemeral", "delete", "set", "take over", "take over and set", "forbid"),
     *("expire", "move on", "move on", "begin anew", "begin beside"),
 )
@@ -80,6 +88,8 @@ class Simulation(RuleBasedStateMachine):
         self.servers = [Server(self.books) for _ in range(2)]
         self.members = [Member(name, self.books) for name in ("one", "two", "three")[:number]]
         self.foreign: list[int] = []
+        self.rivals: list[int] = []
+        """Sessions that have a seat in the queue."""
         for member in self.members:
             member.relink(self.servers[0])
         for who, what, path in begun:
@@ -96,26 +106,41 @@ class Simulation(RuleBasedStateMachine):
         if what.startswith("keep") or what in ("give up", "write"):
             fit = [one for one in PATHS if (one in member.kept) != what.startswith("keep")]
             path = path if path in fit or not fit else fit[0]
-        views = [view for view, waiter in member.views.items() if waiter is None]
         if what.startswith("keep") and path not in member.kept:
             member.want(path, on_conflict="fail" if "fail" in what else "wait", waits="at once" not in what)
         elif what == "give up" and path in member.kept:
             member.unwant(path)
         elif what == "write" and path in member.kept:
             member.renew(path)
-        elif what == "watch" and len(member.views) < 3:
-            member.view(ZnodeMirror, path)
-        elif what == "list" and len(member.views) < 3:
-            member.view(ChildrenMirror, PARENT)
-        elif what == "unwatch" and views:
-            member.unview(views[0])
+        elif what == "watch" and len(member.copies.all) < 3:
+            member.copies.want(ZnodeMirror, path, TIMEOUT)
+        elif what == "list" and len(member.copies.all) < 3:
+            member.copies.want(ChildrenMirror, PARENT, TIMEOUT)
+        elif what == "unwatch" and member.copies.wanted:
+            member.copies.leave(member.copies.wanted[0], TIMEOUT)
         elif what == "create":
             member.call(lambda path: operations.write(Create(path)))
         elif what == "create ephemeral":
             member.call(lambda path: operations.create(Create(path, ephemeral=True)))
         elif what == "link" and member.linkable:
             member.relink(self.servers[0])
+        else:
+            self.queue(member, what)
         return path
+
+    def queue(self, member: Member, what: str) -> None:
+        """Have a user of that member do something about his places in the queue, if he can."""
+        wanted = member.places.wanted
+        latches = [place for place in wanted if not place.intent.once]
+        if what == "lock" and len(wanted) < 2:
+            member.places.want(once=True, timeout=TIMEOUT, stop_within=1.0)
+        elif what.startswith("latch") and not latches:
+            revoked = what.endswith("revoke")
+            member.places.want(once=False, timeout=TIMEOUT, stop_within=1.0, revoked=revoked)
+        elif what == "leave" and wanted:
+            member.places.leave(wanted[0], TIMEOUT)
+        elif what == "step down" and latches:
+            member.places.step_down(latches[0], TIMEOUT)
 
     def meddle(self, member: Member, what: str, path: str) -> None:
         """Have others do something at a path, or the link or the session of the member suffer."""
@@ -125,8 +150,23 @@ class Simulation(RuleBasedStateMachine):
                 self.books.expire(member.session_id)
             if member.linkable:
                 member.relink(self.servers[1], keep=what != "begin beside")
+        elif what == "lose the answer":
+            member.lose_the_answer(self.servers[0])
         elif what == "end" and self.foreign:
             self.books.expire(self.foreign.pop())
+        elif what.startswith("delete the"):
+            for seat in standing(self.books)[:: -1 if "last" in what else 1][:1]:
+                self.books.others(Delete(seat))
+        elif what == "set the first seat":
+            for seat in standing(self.books)[:1]:
+                self.books.others(Set(seat, b"theirs"))
+        elif what == "rival":
+            self.rivals.append(self.books.open())
+            self.books.others(Create(QUEUE))
+            seat = f"{QUEUE}/rival-{self.rivals[-1]}-__lock__"
+            self.books.others(Create(seat, ephemeral=True, sequential=True), self.rivals[-1])
+        elif what == "rival leaves" and self.rivals:
+            self.books.expire(self.rivals.pop(0))
         elif what == "expire":
             self.books.expire(member.session_id)
         elif what == "reap":
@@ -228,6 +268,9 @@ class Simulation(RuleBasedStateMachine):
                 server.catch_up()
             moved = [member.serve() or member.deliver() for member in self.members]
             if not any(moved):
+                for member in self.members if not lag else ():
+                    if member.link is not None and member.link.open:
+                        member.places.check_quiet()
                 return
         raise AssertionError("they never come to rest")
 
@@ -314,7 +357,9 @@ class Simulation(RuleBasedStateMachine):
                 member.tick()
                 member.advance(BACKOFF)
         self._calm()
+        self._somebody_leads()
         for member in self.members:
+            member.places.check_rest()
             self._ephemerals_stand(member)
             self._nothing_withdrawn_remains(member)
             self._views_are_fresh(member)
@@ -332,6 +377,23 @@ class Simulation(RuleBasedStateMachine):
             if not any(one.linkable for one in self.members) and not any(one.lags for one in self.servers):
                 return
         raise AssertionError("links break though nobody breaks them")
+
+    def _somebody_leads(self):
+        """Whoever is first holds it, as soon as a lease can be proved."""
+        for rival in self.rivals:
+            self.books.expire(rival)
+        self.rivals.clear()
+        for _ in range(LEAD):
+            self._calm()
+            queue = standing(self.books)
+            if not any(member.places.wanted for member in self.members):
+                assert queue == []
+                return
+            if queue and any(member.places.holds(queue[0]) for member in self.members):
+                return
+            for member in self.members:
+                member.advance(TIMEOUT / BEATS)
+        raise AssertionError(f"nobody leads: {queue}")
 
     def _ephemerals_stand(self, member):
         for path, intent in member.kept.items():
@@ -353,7 +415,7 @@ class Simulation(RuleBasedStateMachine):
             assert node is None or node.owner not in member.sessions, f"{path} is kept no more, and stands"
 
     def _views_are_fresh(self, member):
-        for view in member.views:
+        for view in member.copies.all:
             node = self.books.now.nodes.get(view.path)
             assert view.copy is not None
             assert view.copy.error is None
@@ -376,16 +438,19 @@ class Simulation(RuleBasedStateMachine):
         for what in ("set", "delete"):  # whoever has no watch now does not see it
             for path in PATHS:
                 self.write(what, path)
+            self.meddle(self.members[0], "delete the first seat", PATHS[0])
             self.all_comes_to_rest()
-        for member in self.members:
+        for member in self.members[1:]:
             member.close()
+        self.members[0].refuse()
+        for member in self.members:
             assert member.stopped
             assert not member.waiting
             assert member.events[-1].kind == "session.closed"
 
 
 MODEST = settings(
-    max_examples=int(os.environ.get("COORDINATOR_SIMULATION", "100")),
+    max_examples=HISTORIES,
     stateful_step_count=50,
     deadline=None,
     database=None,

@@ -233,6 +233,7 @@ class Contention(Intent):
         return True
 
     def _queue(self, standing: Standing) -> Flow[Outcome]:
+        self.place = None  # what goes while we look is seen, not taken for a place of before
         for _ in range(ROUNDS):
             names, stat = yield from self._listed()
             yield from self._clear(names)

@@ -210,8 +210,11 @@ def check(found: list[Seen], *careful: Setting) -> None:
 
 @pytest.mark.timeout(60 + 60 * TIMES)
 def test_a_cut_quorum_link(stages: list[Stage]) -> None:
-    """E1: their server cannot know, and tells both victims that the lock is theirs."""
-    check(tried(stages, Stage.cut_quorum_link), STOCK, SHORT)
+    """E1: their server cannot know, and tells both victims that the lock is theirs.
+
+    With ZooKeeper's own settings kazoo may notice that its link is silent before a rival is there, or after.
+    """
+    check(tried(stages, Stage.cut_quorum_link), SHORT)
 
 
 @pytest.mark.timeout(60 + 60 * TIMES)

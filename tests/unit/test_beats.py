@@ -346,6 +346,24 @@ def test_a_seat_that_is_deleted_while_held_is_lost_as_soon_as_that_is_told(world
     assert (lost(world)[0], term.held(world.now)) == ("deleted", False)
 
 
+def test_the_next_whose_seat_was_deleted_while_it_looked_holds_nothing(world):
+    """After a cut; its seat goes before it is watched again: its old place counts no more."""
+    rival = Rival(world)
+    one = acquire(world)
+    world.cut()
+    sent = len(world.sent)
+    world.up(settle=False)
+    while world.wire[0][1] != Get(rival.seat, watch=one.token):
+        world.reply()
+    world.zookeeper.execute(Delete(one.seat))
+    while Get(one.seat, watch=one.token) not in world.sent[sent:]:
+        world.reply()
+    told_of_the_end(world, rival)
+    assert one.term is None
+    live(world, T)
+    assert believed(world, one)
+
+
 def test_the_next_does_not_hold_after_it_has_left(world):
     """Its withdrawal is under way when the first goes."""
     rival = Rival(world)

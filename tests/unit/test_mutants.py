@@ -408,7 +408,7 @@ MUTANTS = [
         "core/contention.py",
         "        self.czxid = stat.czxid\n        return True\n",
         "        return True\n",
-        SIMULATION,
+        ("test_beats.py::test_the_next_whose_seat_was_found_has_its_token",),
     ),
 ]
 

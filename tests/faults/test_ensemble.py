@@ -305,7 +305,7 @@ def test_one_server_added_and_the_one_in_use_removed(
     servers = named(names, dynamic)
     names["zk4"] = ["127.0.0.1"]
     with Coordinator(
-        ",".join(servers), follow_reconfig=True, session_timeout=6.0, operation_timeout=20.0
+        ",".join(servers), follow_reconfig=True, session_timeout=20.0, operation_timeout=20.0
     ) as zk:
         worker = zk.ephemeral(f"{place}/w")
         session_id, czxid = zk.session.session_id, worker.czxid

@@ -119,6 +119,12 @@ class Beats:
         if contention.first and token not in self.terms and not self._flying:
             self.beat()
 
+    def gone(self, path: str) -> None:
+        """A znode is gone; whoever of us sat there has lost what he held."""
+        for one in list(self._candidates.values()):
+            if one.seat == path and one.contention.gone(path):
+                self.seen(one.contention)
+
     def expired(self, session: Session) -> int:
         """The session is gone; return how many leases went with it."""
         lost = self.end_all("expired", session)

@@ -162,14 +162,12 @@ class Contention(Intent):
         """Whether nobody is between us and who is first."""
         return self.place is not None and self.place.position == NEXT
 
-    def gone(self, path: str | None) -> bool:
+    def gone(self, path: str) -> bool:
         """A znode is gone that may have been watched; return whether that tells the place, without a look.
 
         Who comes later stands behind us: when we are next and the first has gone, nobody is before us. That
         our own seat had gone before would have been told before, on the same link.
         """
-        if path is None:
-            return False
         if path == self.seat:
             self.first, self.place = False, None
             return True

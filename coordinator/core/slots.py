@@ -99,8 +99,10 @@ class Slots:
         slot = self._slots.get(message.token)
         if slot is None or slot.withdrawing is not None:
             return
-        if isinstance(slot.intent, Contention) and slot.intent.gone(message.deleted):
-            self._kernel.beats.seen(slot.intent)
+        if isinstance(slot.intent, Contention) and message.deleted is not None:
+            self._kernel.beats.gone(message.deleted)  # that one may be ours, too: it loses before we hold
+            if slot.intent.gone(message.deleted):
+                self._kernel.beats.seen(slot.intent)
         self._trigger(slot)
 
     def _want(self, message: Want) -> None:

@@ -21,7 +21,7 @@ from fake import World
 from coordinator.core.contention import Contention
 from coordinator.core.ending import WITHDRAW_WITHIN
 from coordinator.core.lease import BEATS, DRIFT, GRAIN, half_tick
-from coordinator.core.messages import Replied, Unwant
+from coordinator.core.messages import Fired, Replied, Unwant
 from coordinator.core.requests import Check, Children, Create, Delete, Get, Multi, Set, Sync
 from coordinator.core.session import Beat, Ended, Expired
 from coordinator.core.slots import BACKOFF_MAX
@@ -362,6 +362,16 @@ def test_the_next_whose_seat_was_deleted_while_it_looked_holds_nothing(world):
     assert one.term is None
     live(world, T)
     assert believed(world, one)
+
+
+def test_of_two_of_us_the_first_has_lost_before_the_next_holds(world):
+    """Whoever of them is told first: somebody else deleted the seat that both watch."""
+    one, two = acquire(world, "one"), acquire(world, "two")
+    world.zookeeper.execute(Delete(one.seat))
+    world.zookeeper.fired.clear()
+    world.say(Fired(two.token, one.seat))
+    assert world.kinds("lease") == ["lease.acquired", "lease.lost", "lease.acquired"]
+    assert believed(world, two)
 
 
 def test_the_next_does_not_hold_after_it_has_left(world):

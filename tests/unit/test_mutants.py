@@ -384,9 +384,9 @@ MUTANTS = [
     ),
     Mutant(
         "who is next holds when the first only changes",
-        "core/contention.py",
-        "        if path is None:\n            return False\n",
-        "        path = path or self._watched\n",
+        "core/slots.py",
+        "and message.deleted is not None:\n",
+        "and (message := Fired(message.token, message.deleted or slot.intent._watched)):\n",
         SIMULATION,
     ),
     Mutant(

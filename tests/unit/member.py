@@ -421,7 +421,8 @@ class Member:
             assert wrote, f"{waiter}: said to be written, and was not"
         elif waiter.startswith("close /") and error is None:
             node = self.books.now.nodes.get(waiter.split()[1])
-            assert node is None or node.owner != self.kernel.session.session_id, f"{waiter}: it stands"
+            ours = node is not None and node.owner and node.owner == self.kernel.session.session_id
+            assert not ours, f"{waiter}: it stands"
         self.copies.settled(waiter, error)
         self.places.settled(waiter, error)
 
